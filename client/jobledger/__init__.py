@@ -1,0 +1,1 @@
+"""The Jobledger SDK and the command jobledger."""

@@ -1,0 +1,1 @@
+"""A whole Jobledger on one machine, out of real parts."""

@@ -1,0 +1,1 @@
+"""Plumbing that Jobledger's services share: log, projector, reactor, HTTP, access."""

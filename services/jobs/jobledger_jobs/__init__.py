@@ -1,0 +1,1 @@
+"""The jobs service: its API, its callbacks, its read model and history."""

@@ -1,0 +1,1 @@
+"""The provisioner service: clusters that exist because somebody asked for them."""

@@ -1,0 +1,1 @@
+"""The schedulers service: carries runs out on HTCondor and Dask."""
