@@ -1,0 +1,244 @@
+"""The state of a job, and the one fold that decides what every event does to it.
+
+`evolve` is total and pure: it never raises, does no I/O, and reads no clock. Every service folds the same events in the same
+order with it, so all agree, without asking one another, on which of two racing requests took effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from . import job_events as e
+from .envelope import Event
+from .ids import run_id
+from .statuses import FINISHED, Status, parse_status
+from .transitions import REQUESTS, judge_report
+from .verdicts import APPLIED, Reason, Verdict, duplicate, refused, superseded
+
+REMEMBERED_IDS = 256
+"""How many of a job's latest event ids are kept to tell duplicates: far beyond any producer's retries, and a bound on the state."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that the fold knows of one job. Times are the events' own (when it happened), in UTC."""
+
+    job_id: str
+    version: int = 0  #: events folded, with those that took no effect
+    exists: bool = False
+    deleted: bool = False
+    created: e.JobCreated | None = None  #: with later changes merged in
+    created_digest: bytes = b""  #: of the content it was first created with
+
+    status: Status = Status.PENDING
+    status_text: str = ""  #: the custom text of OTHER
+    status_message: str = ""
+    status_source: str = ""  #: who said so
+    status_time: datetime | None = None
+    progress: float | None = None
+
+    run: int = 0  #: the current run, from 1; 0 before the first
+    desired: str = ""  #: what was asked of the current run: run, pause or stop
+    restarts: int = 0
+    scheduler_job_ref: str = ""
+    exit_code: int | None = None
+    exit_signal: int | None = None
+
+    creation_time: datetime | None = None
+    execute_time: datetime | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+
+    recent_ids: tuple[bytes, ...] = ()
+
+    @property
+    def self_reporting(self) -> bool:
+        """No scheduler of ours runs it: its status is what it, or whoever runs it, reports."""
+        return self.created is None or not self.created.scheduler
+
+    @property
+    def run_id(self) -> str:
+        """The id of the current run; empty before the first."""
+        return run_id(self.job_id, self.run) if self.run else ""
+
+    @property
+    def display_status(self) -> str:
+        """What people read: the status, or the job's own text for it."""
+        return self.status_text if self.status is Status.OTHER and self.status_text else self.status.value
+
+
+def initial_state(job_id: str) -> Job:
+    """A job that nothing was ever said about."""
+    return Job(job_id=job_id)
+
+
+def evolve(job: Job, event: Event) -> tuple[Job, Verdict]:
+    """Fold one event into a job. The event's key is the job's id: the decoder has checked it."""
+    event_id = hashlib.blake2b(f"{event.source}\0{event.id}".encode(), digest_size=16).digest()
+    if event_id in job.recent_ids:
+        return replace(job, version=job.version + 1), duplicate(Reason.SAME_EVENT)
+    changes, verdict = _judge(job, event)
+    recent = (*job.recent_ids[-REMEMBERED_IDS + 1 :], event_id)
+    return replace(job, version=job.version + 1, recent_ids=recent, **changes), verdict
+
+
+Changes = dict[str, Any]
+_NOTHING: Changes = {}
+
+
+def _judge(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    data = event.data
+    if isinstance(data, e.JobCreated):
+        return _create(job, event, data)
+    if not job.exists:
+        return _NOTHING, refused(Reason.UNKNOWN)
+    if isinstance(data, e.ResultsCollected):  # kept even of a deleted job: the files are there
+        return _NOTHING, APPLIED if data.run <= job.run else refused(Reason.UNKNOWN_RUN)
+    if job.deleted:
+        return _NOTHING, refused(Reason.DELETED)
+    if isinstance(data, e.StatusChanged):
+        return _report(job, event, data)
+    verdict = REQUESTS[event.type][job.status]
+    return _REQUESTS[event.type](job, event) if verdict.applied else (_NOTHING, verdict)
+
+
+def _create(job: Job, event: Event, data: e.JobCreated) -> tuple[Changes, Verdict]:
+    digest = hashlib.sha256(msgspec.json.encode(data, order="sorted")).digest()
+    if job.exists:
+        return _NOTHING, duplicate(Reason.SAME_CONTENT) if digest == job.created_digest else refused(Reason.OTHER_CONTENT)
+    created = data if "{id}" not in data.name else replace(data, name=data.name.replace("{id}", data.job_id))
+    return {
+        "exists": True,
+        "created": created,
+        "created_digest": digest,
+        "creation_time": event.time,
+        "status_source": event.source,
+        "status_time": event.time,
+    }, APPLIED
+
+
+def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Verdict]:
+    begins = job.run == 0 and job.self_reporting
+    run = data.run or (1 if begins else job.run)
+    if job.run == 0 and not begins:
+        return _NOTHING, refused(Reason.NOT_STARTED)
+    if run > (1 if begins else job.run):
+        return _NOTHING, refused(Reason.UNKNOWN_RUN)
+    if run < job.run:
+        return _NOTHING, superseded(Reason.OLD_RUN)
+
+    status, text = parse_status(data.status)
+    restarts = job.restarts if data.restarts is None else data.restarts
+    verdict = judge_report(job.status, status, restarted=restarts > job.restarts)
+    if not verdict.applied:
+        return _NOTHING, verdict
+    late_by_source = event.source == job.status_source and job.status_time is not None and event.time < job.status_time
+    if restarts < job.restarts or late_by_source:
+        return _NOTHING, superseded(Reason.LATE)
+
+    changes: Changes = {"status": status, "status_text": text, "restarts": restarts}
+    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal"):
+        if (value := getattr(data, name)) is not None:
+            changes[name] = value
+    if data.message is not None:
+        changes["status_message"] = data.message
+    if all(getattr(job, name) == value for name, value in changes.items()):
+        return _NOTHING, superseded(Reason.UNCHANGED)
+
+    changes["status_source"], changes["status_time"] = event.source, event.time
+    if begins:
+        changes |= {"run": 1, "desired": "run", "execute_time": event.time}
+    if job.start_time is None and status not in (Status.SUBMITTED, Status.PAUSED, Status.ABORTED):
+        changes["start_time"] = event.time
+    if status in FINISHED and job.completion_time is None:
+        changes["completion_time"] = event.time
+    return changes, APPLIED
+
+
+def _change(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    data = event.data
+    assert isinstance(data, e.JobChanged) and job.created is not None  # noqa: S101 - narrows the type; `_judge` has seen to it
+    given = {f: v for f in data.__struct_fields__ if f != "job_id" and (v := getattr(data, f)) is not None}
+    if job.run and given.keys() & {"scheduler", "condor", "dask"}:
+        return _NOTHING, refused(Reason.ALREADY_STARTED)
+    created = replace(job.created, **given)
+    return ({"created": created}, APPLIED) if created != job.created else (_NOTHING, superseded(Reason.UNCHANGED))
+
+
+def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    """A new run starts with nothing of the last one's."""
+    return {
+        **_status(Status.SUBMITTED, event),
+        "run": job.run + 1,
+        "desired": "run",
+        "status_text": "",
+        "status_message": "",
+        "progress": None,
+        "restarts": 0,
+        "scheduler_job_ref": "",
+        "exit_code": None,
+        "exit_signal": None,
+        "execute_time": event.time,
+        "start_time": None,
+        "completion_time": None,
+    }, APPLIED
+
+
+def _stop(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    if job.self_reporting:
+        return {**_status(Status.ABORTED, event), "desired": "stop", "completion_time": event.time}, APPLIED
+    return _want("stop", job)
+
+
+def _pause(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    if job.desired == "stop":
+        return _NOTHING, superseded(Reason.LATE)
+    if not job.self_reporting:
+        return _want("pause", job)
+    if job.status is Status.PAUSED:
+        return _NOTHING, superseded(Reason.UNCHANGED)
+    return {**_status(Status.PAUSED, event), "desired": "pause"}, APPLIED
+
+
+def _resume(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    if job.desired == "stop":
+        return _NOTHING, superseded(Reason.LATE)
+    if job.status is not Status.PAUSED and job.desired != "pause":
+        return _NOTHING, refused(Reason.NOT_PAUSED)
+    if job.self_reporting:
+        return {**_status(Status.RUNNING, event), "desired": "run", "start_time": job.start_time or event.time}, APPLIED
+    return {"desired": "run"}, APPLIED  # also of a run that the scheduler held by itself
+
+
+def _want(desired: str, job: Job) -> tuple[Changes, Verdict]:
+    """The scheduler has the last word; until it speaks the status stays."""
+    return ({"desired": desired}, APPLIED) if job.desired != desired else (_NOTHING, superseded(Reason.UNCHANGED))
+
+
+def _status(status: Status, event: Event) -> Changes:
+    return {"status": status, "status_source": event.source, "status_time": event.time}
+
+
+def _delete(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    return {"deleted": True}, APPLIED
+
+
+def _note(job: Job, event: Event) -> tuple[Changes, Verdict]:
+    """Changes nothing by itself; a reactor acts on it."""
+    return _NOTHING, APPLIED
+
+
+_REQUESTS = {
+    "JobChanged": _change,
+    "ExecuteRequested": _begin_run,
+    "StopRequested": _stop,
+    "PauseRequested": _pause,
+    "ResumeRequested": _resume,
+    "ResubmitRequested": _begin_run,
+    "RefreshRequested": _note,
+    "JobDeleted": _delete,
+}

@@ -1,0 +1,63 @@
+"""What can be said about a scheduler: the HTCondor pools and Dask schedulers that runs are handed to.
+
+Keyed by the scheduler's name, which is unique. Credentials never appear here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+SchedulerName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+SchedulerType = Annotated[str, Meta(pattern="^(condor|dask)$")]
+Text = Annotated[str, Meta(max_length=2048)]
+
+
+class SchedulerRegistered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A scheduler can be used from now on."""
+
+    name: SchedulerName
+    type: SchedulerType
+    host: Text  #: HTCondor: the collector's host, or the access point's for ssh; Dask: an address such as tcp://host:8786
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    transport: Annotated[str, Meta(pattern="^(bindings|ssh|tcp)$")] = "bindings"
+    schedd_name: Text = ""  #: HTCondor: the schedd to locate; empty: the only one
+    username: Text = ""
+    dashboard: Text = ""  #: Dask: where people look
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+
+
+class SchedulerChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a scheduler is reached has changed; the whole new description."""
+
+    name: SchedulerName
+    type: SchedulerType
+    host: Text
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    transport: Annotated[str, Meta(pattern="^(bindings|ssh|tcp)$")] = "bindings"
+    schedd_name: Text = ""
+    username: Text = ""
+    dashboard: Text = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+
+
+class SchedulerRemoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A scheduler takes no more runs."""
+
+    name: SchedulerName
+    reason: Text = ""
+
+
+class SchedulerHealthChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A scheduler was seen to answer, or not to."""
+
+    name: SchedulerName
+    health: Annotated[str, Meta(pattern="^(up|degraded|down)$")]
+    detail: Text = ""
+    version: Text = ""  #: what the scheduler says of itself
+
+
+SchedulerEvent = SchedulerRegistered | SchedulerChanged | SchedulerRemoved | SchedulerHealthChanged
+"""Any event about a scheduler."""
