@@ -161,7 +161,8 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
 
 def _change(job: Job, event: Event) -> tuple[Changes, Verdict]:
     data = event.data
-    assert isinstance(data, e.JobChanged) and job.created is not None  # noqa: S101 - narrows the type; `_judge` has seen to it
+    assert isinstance(data, e.JobChanged)
+    assert job.created is not None
     given = {f: v for f in data.__struct_fields__ if f != "job_id" and (v := getattr(data, f)) is not None}
     if job.run and given.keys() & {"scheduler", "condor", "dask"}:
         return _NOTHING, refused(Reason.ALREADY_STARTED)
