@@ -1,0 +1,1 @@
+"""The schedulers we can hand runs to, behind one port."""
