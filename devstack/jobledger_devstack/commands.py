@@ -1,0 +1,183 @@
+"""The commands `up`, `status`, `logs` and `down`; the client's command `jobledger` adds them to its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from jobledger_devstack.errors import PartFailed, StackError
+from jobledger_devstack.layout import default_home
+from jobledger_devstack.options import PARTS, StackOptions
+from jobledger_devstack.stack import Stack
+from jobledger_devstack.view import Progress, addresses, duration, table
+
+NOT_READY = 3
+"""Exit code of `status` when the stack is down, starting or not whole."""
+
+_home = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="JOBLEDGER_HOME",
+    help="The data folder: everything of one stack lives there.  [default: /var/lib/jobledger as root, else ~/.local/share/jobledger]",
+)
+
+
+def _stack(home: Path | None, options: StackOptions | None = None) -> Stack:
+    return Stack(home or default_home(), options=options)
+
+
+def _parts(_context: click.Context, _parameter: click.Parameter, value: str | None) -> frozenset[str] | None:
+    if value is None:
+        return None
+    chosen = frozenset(name.strip() for name in value.split(",") if name.strip())
+    if unknown := sorted(chosen - set(PARTS)):
+        raise click.BadParameter(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+    return chosen
+
+
+def _up_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    options = (
+        click.option("--parts", callback=_parts, metavar="PART,...", help=f"Only these parts, of {', '.join(PARTS)}.  [default: all]"),
+        click.option(
+            "--slots", type=click.IntRange(min=1), help="CPUs that the HTCondor pool offers.  [default: this machine's, at least 2]"
+        ),
+        click.option("--dask-workers", type=click.IntRange(min=1), help="Dask worker processes.  [default: 1]"),
+        click.option("--dask-threads", type=click.IntRange(min=1), help="Threads per Dask worker.  [default: 2]"),
+        click.option(
+            "--job-requirements",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            multiple=True,
+            help="A requirements file for the Python environment of the jobs; may be given again.",
+        ),
+        click.option(
+            "--database-url",
+            envvar="JOBLEDGER_DATABASE_URL",
+            show_envvar=True,
+            help="Use this PostgreSQL instead of starting one. Prefer the variable: a command line can be read by everybody.",
+        ),
+        click.option(
+            "--timeout",
+            "timeout_s",
+            type=click.FloatRange(min=1),
+            default=600,
+            show_default=True,
+            help="Seconds to wait until all is ready.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command()
+@_home
+@_up_options
+def up(home: Path | None, timeout_s: float, job_requirements: tuple[Path, ...], **asked: Any) -> None:
+    """Start Jobledger on this machine and wait until it is ready.
+
+    Kafka, PostgreSQL, an HTCondor pool, a Dask scheduler with workers and Jobledger's three services, all on loopback. The first
+    start downloads what is missing (about 150 MB); a later one takes seconds. What is running already is left alone. Options are
+    remembered for the next start.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    stack = _stack(home, StackOptions(job_requirements=job_requirements or None, **asked))
+    if (before := stack.status()).ready:
+        console.print(f"already up in {stack.layout.home}")
+    began = time.monotonic()
+    try:
+        with Progress(console) as show:
+            endpoints = stack.up(None if before.ready else show, timeout_s=timeout_s)
+    except PartFailed as error:
+        _fail(f"{error.part} failed: {error.reason}", error.log, f"the whole log: {stack.layout.log(error.part)}" if error.log else "")
+    except (StackError, TimeoutError) as error:
+        _fail(str(error))
+    if not before.ready:
+        console.print(f"ready after {time.monotonic() - began:.1f} s")
+    console.print(addresses(endpoints))
+
+
+@click.command()
+@_home
+def status(home: Path | None) -> None:
+    """Show every part and the addresses.
+
+    Exit code 0 when everything is ready, 3 when the stack is down or not whole.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    stack = _stack(home)
+    snapshot = stack.status()
+    console.print(table(snapshot, datetime.now(UTC)))
+    if not snapshot.running:
+        console.print(
+            f"\ndown ({stack.layout.home}); `jobledger up` starts it"
+            + (f"; {snapshot.failure} failed last time" if snapshot.failure else "")
+        )
+    elif snapshot.complete:
+        console.print()
+        console.print(addresses(stack.endpoints()))
+    sys.exit(0 if snapshot.ready else NOT_READY)
+
+
+@click.command()
+@_home
+@click.argument("part", required=False)
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=100, show_default=True, help="How many of its last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until interrupted.")
+def logs(home: Path | None, part: str | None, lines: int, follow: bool) -> None:
+    """Show the log of PART; without PART, say which logs there are."""
+    stack = _stack(home)
+    if part is None:
+        click.echo("\n".join(f"{name:16} {stack.layout.log(name)}" for name in stack.log_names()) or "there are no logs yet")
+        return
+    try:
+        click.echo(stack.logs(part, lines))
+    except StackError as error:
+        _fail(str(error))
+    if follow:
+        _follow(stack.layout.log(part))
+
+
+def _follow(file: Path) -> None:
+    with file.open(errors="replace") as log:
+        log.seek(0, 2)
+        while True:
+            if text := log.read():
+                click.echo(text, nl=False)
+            else:
+                time.sleep(0.2)
+
+
+@click.command()
+@_home
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds to stop in order before killing."
+)
+def down(home: Path | None, timeout_s: float) -> None:
+    """Stop everything. The data stays; `up` continues with it."""
+    stack = _stack(home)
+    began = time.monotonic()
+    try:
+        stopped = stack.down(timeout_s=timeout_s)
+    except StackError as error:
+        _fail(str(error))
+    for name in stopped:
+        click.echo(f"stopped {name}")
+    click.echo(
+        f"down after {duration(time.monotonic() - began)}; no process is left" if stopped else f"nothing was running in {stack.layout.home}"
+    )
+
+
+def _fail(*lines: str) -> Any:
+    click.echo("\n".join(line for line in lines if line), err=True)
+    sys.exit(1)
+
+
+COMMANDS = (up, status, logs, down)
+"""What the client adds to `jobledger`."""
