@@ -16,12 +16,10 @@ from msgspec.structs import replace
 from . import job_events as e
 from .envelope import Event
 from .ids import run_id
+from .recent import identity, remember
 from .statuses import FINISHED, Status, parse_status
 from .transitions import REQUESTS, judge_report
 from .verdicts import APPLIED, Reason, Verdict, duplicate, refused, superseded
-
-REMEMBERED_IDS = 256
-"""How many of a job's latest event ids are kept to tell duplicates: far beyond any producer's retries, and a bound on the state."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,12 +76,11 @@ def initial_state(job_id: str) -> Job:
 
 def evolve(job: Job, event: Event) -> tuple[Job, Verdict]:
     """Fold one event into a job. The event's key is the job's id: the decoder has checked it."""
-    event_id = hashlib.blake2b(f"{event.source}\0{event.id}".encode(), digest_size=16).digest()
+    event_id = identity(event)
     if event_id in job.recent_ids:
         return replace(job, version=job.version + 1), duplicate(Reason.SAME_EVENT)
     changes, verdict = _judge(job, event)
-    recent = (*job.recent_ids[-REMEMBERED_IDS + 1 :], event_id)
-    return replace(job, version=job.version + 1, recent_ids=recent, **changes), verdict
+    return replace(job, version=job.version + 1, recent_ids=remember(job.recent_ids, event_id), **changes), verdict
 
 
 Changes = dict[str, Any]

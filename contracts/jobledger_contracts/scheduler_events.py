@@ -15,8 +15,8 @@ SchedulerType = Annotated[str, Meta(pattern="^(condor|dask)$")]
 Text = Annotated[str, Meta(max_length=2048)]
 
 
-class SchedulerRegistered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A scheduler can be used from now on."""
+class SchedulerDescription(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a scheduler is and how it is reached."""
 
     name: SchedulerName
     type: SchedulerType
@@ -29,18 +29,12 @@ class SchedulerRegistered(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
 
 
-class SchedulerChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a scheduler is reached has changed; the whole new description."""
+class SchedulerRegistered(SchedulerDescription, frozen=True, kw_only=True, omit_defaults=True):
+    """A scheduler can be used from now on."""
 
-    name: SchedulerName
-    type: SchedulerType
-    host: Text
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
-    transport: Annotated[str, Meta(pattern="^(bindings|ssh|tcp)$")] = "bindings"
-    schedd_name: Text = ""
-    username: Text = ""
-    dashboard: Text = ""
-    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+
+class SchedulerChanged(SchedulerDescription, frozen=True, kw_only=True, omit_defaults=True):
+    """How a scheduler is reached has changed; the whole new description."""
 
 
 class SchedulerRemoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

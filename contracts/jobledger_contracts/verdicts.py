@@ -35,6 +35,7 @@ class Reason(StrEnum):
     STEP_BACK = "step_back"  #: would lead back to a status that the run has left
     UNCHANGED = "unchanged"  #: says what is known already
     NOT_PAUSED = "not_paused"  #: nothing is held
+    FIXED = "fixed"  #: this cannot change any more
 
 
 class Verdict(msgspec.Struct, frozen=True):
