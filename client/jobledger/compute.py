@@ -1,0 +1,230 @@
+"""Schedulers and clusters: Tethys Platform's Compute API, over the network.
+
+Created schedulers are local until `save()`. Credentials are sent once and sealed there; no answer ever contains them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobledger.connection import Connection, default_connection
+from jobledger.errors import NotFound
+
+SECRETS = ("password", "private_key", "private_key_pass", "token")
+
+
+class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A scheduler as the service shows it."""
+
+    name: str
+    type: str = ""
+    host: str = ""
+    port: int = 0
+    transport: str = ""
+    schedd_name: str = ""
+    username: str = ""
+    dashboard: str = ""
+    timeout_s: float = 20.0
+    health: str = ""
+    health_detail: str = ""
+    version: str = ""
+
+
+class Scheduler:
+    """An HTCondor pool or a Dask scheduler that jobs can be handed to. Assign it to a job's `scheduler`, or use its name."""
+
+    def __init__(self, name: str, type: str, host: str, *, connection: Connection | None = None, **more: Any) -> None:
+        self.name, self.type, self.host = name, type, host
+        self.port = int(more.pop("port", 0) or 0)
+        self.transport = str(more.pop("transport", "") or "")
+        self.schedd_name = str(more.pop("schedd_name", "") or "")
+        self.username = str(more.pop("username", "") or "")
+        self.dashboard = str(more.pop("dashboard", "") or "")
+        self.timeout_s: float | None = more.pop("timeout_s", None)
+        self._secrets = {name: str(more.pop(name)) for name in SECRETS if more.get(name)}
+        self.health, self.health_detail, self.version = "", "", ""
+        self._saved = False
+        self._connection = connection
+        if unknown := [name for name, value in more.items() if value is not None]:
+            raise TypeError(f"a scheduler has no {', '.join(unknown)}")
+
+    @property
+    def connection(self) -> Connection:
+        """How Jobledger is reached."""
+        return self._connection or default_connection()
+
+    def save(self) -> None:
+        """Register the scheduler, or change the one of this name. Administrators only. Safe to repeat."""
+        body = {
+            "name": self.name,
+            "type": self.type,
+            "host": self.host,
+            "port": self.port,
+            "transport": self.transport,
+            "schedd_name": self.schedd_name,
+            "username": self.username,
+            "dashboard": self.dashboard,
+            "timeout_s": self.timeout_s,
+            **self._secrets,
+        }
+        body = {name: value for name, value in body.items() if value}
+        if self._saved:
+            self.connection.schedulers.put(f"/schedulers/{self.name}", body)
+        else:
+            self.connection.schedulers.post("/schedulers", body)
+        self._saved = True
+
+    def check(self) -> dict[str, Any]:
+        """Have the service contact the scheduler now; returns what it found."""
+        answer: dict[str, Any] = self.connection.schedulers.post(f"/schedulers/{self.name}/check")
+        return answer
+
+    def delete(self) -> None:
+        """Take it out of the registry. It takes no more runs; those on it are followed to their end."""
+        self.connection.schedulers.delete(f"/schedulers/{self.name}")
+
+    @classmethod
+    def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
+        """The object for a scheduler that the service has told about."""
+        fields = {name: getattr(view, name) for name in ("port", "transport", "schedd_name", "username", "dashboard", "timeout_s")}
+        scheduler = cls(view.name, view.type, view.host, connection=connection, **fields)
+        scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail, view.version
+        scheduler._saved = True
+        return scheduler
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self.name!r} ({self.type}) at {self.host}>"  # never its secrets
+
+
+def list_schedulers(*, connection: Connection | None = None) -> list[Scheduler]:
+    """All registered schedulers, by name."""
+    link = connection or default_connection()
+    views = (msgspec.convert(item, SchedulerView, strict=False) for item in link.schedulers.pages("/schedulers"))
+    return [Scheduler.from_view(view, link) for view in views]
+
+
+def get_scheduler(name: str, *, connection: Connection | None = None) -> Scheduler | None:
+    """The scheduler of that name, or None when there is none."""
+    link = connection or default_connection()
+    try:
+        answer = link.schedulers.get(f"/schedulers/{name}")
+    except NotFound:
+        return None
+    return Scheduler.from_view(msgspec.convert(answer, SchedulerView, strict=False), link)
+
+
+def create_scheduler(name: str, host: str, scheduler_type: str = "condor", *, type: str | None = None, **kwargs: Any) -> Scheduler:
+    """Make a scheduler of a type, `condor` or `dask` (older code says `type=`). It is not registered before `save()`."""
+    kind = type or scheduler_type
+    if kind == "condor":
+        return create_condor_scheduler(name, host, **kwargs)
+    if kind == "dask":
+        return create_dask_scheduler(name, host, **kwargs)
+    raise ValueError(f"a scheduler is of type condor or dask, not {kind!r}")
+
+
+def create_condor_scheduler(
+    name: str,
+    host: str,
+    username: str | None = None,
+    password: str | None = None,
+    private_key_path: str | None = None,
+    private_key_pass: str | None = None,
+    *,
+    port: int = 0,
+    schedd_name: str = "",
+    token: str | None = None,
+    timeout_s: float | None = None,
+    connection: Connection | None = None,
+) -> Scheduler:
+    """Make an HTCondor scheduler; it is not registered before `save()`.
+
+    With a `token` (IDTOKEN) it is reached by HTCondor's own protocol; with a username and a password or key by SSH, as Tethys does. The
+    private key is read here and sent, not its path. Raises OSError when it cannot be read.
+    """
+    key = Path(private_key_path).expanduser().read_text() if private_key_path else None
+    by_ssh = bool(username) and not token
+    return Scheduler(
+        name,
+        "condor",
+        host,
+        connection=connection,
+        port=port,
+        transport="ssh" if by_ssh else "bindings",
+        schedd_name=schedd_name,
+        username=username,
+        password=password,
+        private_key=key,
+        private_key_pass=private_key_pass,
+        token=token,
+        timeout_s=timeout_s,
+    )
+
+
+def create_dask_scheduler(
+    name: str,
+    host: str,
+    timeout: float | None = None,
+    heartbeat_interval: float | None = None,
+    dashboard: str | None = None,
+    *,
+    connection: Connection | None = None,
+) -> Scheduler:
+    """Make a Dask scheduler at `host` (`host:port` or an address such as `tls://host:port`); it is not registered before `save()`.
+
+    `timeout` is in seconds. `heartbeat_interval` is what Tethys' method takes; the service's own connection needs none.
+    """
+    if heartbeat_interval is not None:
+        warnings.warn("heartbeat_interval has no effect: the service keeps one connection and its pace", UserWarning, stacklevel=2)
+    address = host if "://" in host else f"tcp://{host}"
+    return Scheduler(name, "dask", address, connection=connection, transport="tcp", timeout_s=timeout, dashboard=dashboard)
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster of machines, as it was last seen."""
+
+    name: str
+    provider: str = ""
+    kind: str = ""  #: what it offers when it is ready: condor or dask
+    status: str = ""
+    size: int = 0  #: worker nodes that are wanted
+    nodes: int = 0  #: worker nodes that were seen
+    owner: str = ""
+    message: str = ""
+
+
+class ClusterManager:
+    """The clusters that the provisioner knows. Reading only: this release does not start clusters on request."""
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        self._link = connection or default_connection()
+
+    def get_clusters(self) -> list[Cluster]:
+        """All clusters."""
+        return [msgspec.convert(item, Cluster, strict=False) for item in self._link.clusters.pages("/clusters")]
+
+    def get_cluster(self, name: str) -> Cluster:
+        """The cluster of that name. Raises `NotFound`."""
+        return msgspec.convert(self._link.clusters.get(f"/clusters/{name}"), Cluster, strict=False)
+
+    def get_cluster_or_none(self, name: str) -> Cluster | None:
+        """The cluster of that name, or None."""
+        try:
+            return self.get_cluster(name)
+        except NotFound:
+            return None
+
+    def cluster_exists(self, name: str) -> bool:
+        """True when there is a cluster of that name."""
+        return self.get_cluster_or_none(name) is not None
+
+
+def get_cluster_manager(config_file: str | None = None, *, connection: Connection | None = None) -> ClusterManager:
+    """The manager of clusters. TethysCluster's configuration files are not read: raises ValueError when one is given."""
+    if config_file is not None:
+        raise ValueError("TethysCluster's configuration files are not read: clusters are the provisioner service's")
+    return ClusterManager(connection)

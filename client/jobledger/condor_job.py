@@ -1,0 +1,163 @@
+"""CONDOR jobs: what HTCondor is to run, said with the names of Tethys' Jobs API (attributes, templates, remote input files)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jobledger.jobs import Job
+from jobledger.views import JobView
+
+TEMPLATES: Mapping[str, Mapping[str, str]] = {
+    "base": {},
+    "vanilla_base": {"universe": "vanilla"},
+    "vanilla_transfer_files": {
+        "universe": "vanilla",
+        "transfer_executable": "true",
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT_OR_EVICT",
+    },
+    "vanilla_nfs": {"universe": "vanilla"},
+}
+"""condorpy's templates as submit commands. Folders, logs and output names are the service's business and left out."""
+
+_SPEC_FIELDS = {
+    "executable": "executable",
+    "arguments": "arguments",
+    "environment": "environment",
+    "transfer_input_files": "input_files",
+    "transfer_output_files": "output_files",
+}
+"""Submit command -> the field that says it in our own terms."""
+
+Value = str | int | float | bool
+
+
+def condor_template(name: str) -> dict[str, str]:
+    """The submit commands of a template. Raises ValueError for a name that there is not, where condorpy would silently take another."""
+    if name not in TEMPLATES:
+        raise ValueError(f"there is no template {name!r}; there are {', '.join(TEMPLATES)}")
+    return dict(TEMPLATES[name])
+
+
+class CondorJob(Job):
+    """A job for an HTCondor pool.
+
+    `remote_input_files` are local files; they are brought into the job's workspace on `save()` or `execute()`, under their own names,
+    and travel to the sandbox from there. The executable is one of them, or an absolute path on the execution point.
+    """
+
+    job_type = "CONDOR"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        condorpy_template_name: str = "",
+        remote_input_files: Iterable[str | Path] = (),
+        num_jobs: int = 1,
+        executable: str = "",
+        arguments: str | Iterable[Any] = (),
+        environment: Mapping[str, str] | None = None,
+        output_files: Iterable[str] = (),
+        **common: Any,
+    ) -> None:
+        super().__init__(name, **common)
+        self.attributes: dict[str, Value] = {**condor_template(condorpy_template_name)} if condorpy_template_name else {}
+        self.remote_input_files: list[str | Path] = list(remote_input_files)
+        self.num_jobs = num_jobs
+        self.executable = executable
+        self.arguments = _arguments(arguments)
+        self.environment = dict(environment or {})
+        self.input_files: list[str] = []  #: paths that are in the workspace already and travel as well
+        self.output_files = list(output_files)
+        self._brought: dict[str, tuple[str, int, int]] = {}
+        for attribute, value in (attributes or {}).items():
+            self.set_attribute(attribute, value)
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Set a submit command, such as `executable`, `arguments` or `request_memory`; `+Name` sets a ClassAd attribute of the job.
+
+        A list of `arguments` has one entry for each; a text is split as a shell would. None takes a command out.
+        """
+        if value is None:
+            self.delete_attribute(name)
+        elif name == "arguments":
+            self.arguments = _arguments(value)
+        elif name == "environment":
+            if not isinstance(value, Mapping):
+                raise TypeError("environment is a mapping of names to texts")
+            self.environment = {str(key): str(text) for key, text in value.items()}
+        elif name in ("transfer_input_files", "transfer_output_files"):
+            setattr(self, _SPEC_FIELDS[name], _names(value))
+        elif name in _SPEC_FIELDS:
+            setattr(self, _SPEC_FIELDS[name], str(value))
+        elif name == "queue":
+            self.num_jobs = int(value)
+        elif isinstance(value, str | int | float):
+            self.attributes[name] = value
+        else:
+            self.attributes[name] = ", ".join(_names(value))
+
+    def get_attribute(self, name: str) -> Any:
+        """The value of a submit command; None when it is not set."""
+        if name == "queue":
+            return self.num_jobs
+        return getattr(self, _SPEC_FIELDS[name]) if name in _SPEC_FIELDS else self.attributes.get(name)
+
+    def delete_attribute(self, name: str) -> None:
+        """Take a submit command out."""
+        if name in _SPEC_FIELDS:
+            setattr(self, _SPEC_FIELDS[name], type(getattr(self, _SPEC_FIELDS[name]))())
+        else:
+            self.attributes.pop(name, None)
+
+    def _inputs(self) -> dict[str, Path]:
+        """Path in the workspace -> local file. Raises ValueError for two files of one name."""
+        found: dict[str, Path] = {}
+        for file in map(Path, self.remote_input_files):
+            if file.name in found and found[file.name] != file:
+                raise ValueError(f"two input files are called {file.name}: {found[file.name]} and {file}")
+            found[file.name] = file
+        return found
+
+    def _spec(self) -> dict[str, Any]:
+        travelling = [path for path in self._inputs() if path != self.executable]
+        spec: dict[str, Any] = {
+            "executable": self.executable,
+            "arguments": self.arguments,
+            "environment": self.environment,
+            "input_files": list(dict.fromkeys([*self.input_files, *travelling])),
+            "output_files": self.output_files,
+            "attributes": dict(self.attributes),
+            "num_jobs": self.num_jobs,
+        }
+        return {"condor": {name: value for name, value in spec.items() if value}}
+
+    def _bring_files(self) -> None:
+        for path, file in self._inputs().items():
+            facts = file.stat()
+            state = (str(file), facts.st_mtime_ns, facts.st_size)
+            if self._brought.get(path) != state:
+                self.upload(file, path)
+                self._brought[path] = state
+
+    def _load_spec(self, view: JobView) -> None:
+        spec = view.condor or {}
+        self.attributes, self.remote_input_files, self._brought = dict(spec.get("attributes", {})), [], {}
+        self.num_jobs = spec.get("num_jobs", 1)
+        self.executable, self.arguments = spec.get("executable", ""), list(spec.get("arguments", []))
+        self.environment = dict(spec.get("environment", {}))
+        self.input_files, self.output_files = list(spec.get("input_files", [])), list(spec.get("output_files", []))
+
+
+def _arguments(value: str | Iterable[Any]) -> list[str]:
+    return shlex.split(value) if isinstance(value, str) else [str(argument) for argument in value]
+
+
+def _names(value: str | Iterable[Any]) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else [str(part) for part in value]
+    return [part.strip() for part in parts if part.strip()]

@@ -1,0 +1,74 @@
+"""The workspace of a job: list, upload, download. Large files are never held in memory as a whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from jobledger.http import ServiceClient
+from jobledger.views import FileInfo
+
+CHUNK_BYTES = 1 << 18
+
+
+def listing(jobs: ServiceClient, job_id: str) -> list[FileInfo]:
+    """All files of the workspace, in the order of their paths."""
+    answer = jobs.get(f"/jobs/{job_id}/files")
+    found = msgspec.convert(answer["items"], list[FileInfo], strict=False)
+    return sorted(found, key=lambda file: file.path)
+
+
+def upload(jobs: ServiceClient, job_id: str, source: Path, path: str) -> str:
+    """Put a local file under `path`; returns `path`. Raises OSError when the file cannot be read."""
+    size = source.stat().st_size
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    jobs.request("PUT", address(job_id, path), content=lambda: _pieces(source), headers=headers)
+    return path
+
+
+def write(jobs: ServiceClient, job_id: str, path: str, content: bytes) -> None:
+    """Put bytes under `path`."""
+    jobs.request("PUT", address(job_id, path), content=lambda: content, headers={"Content-Type": "application/octet-stream"})
+
+
+def read(jobs: ServiceClient, job_id: str, path: str) -> bytes:
+    """The whole content of a file."""
+    return jobs.request("GET", address(job_id, path)).content
+
+
+def chunks(jobs: ServiceClient, job_id: str, path: str) -> Iterator[bytes]:
+    """The content of a file, piece by piece."""
+    with jobs.stream(address(job_id, path)) as response:
+        yield from response.iter_bytes(CHUNK_BYTES)
+
+
+def download(jobs: ServiceClient, job_id: str, path: str, to: Path) -> Path:
+    """Bring a file into the folder `to`, or to that name; it appears when it is whole. Raises OSError when it cannot be written."""
+    target = to / Path(path).name if to.is_dir() else to
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for piece in chunks(jobs, job_id, path):
+                file.write(piece)
+        Path(part).replace(target)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def address(job_id: str, path: str) -> str:
+    """Where a file of a workspace answers."""
+    return f"/jobs/{job_id}/files/{quote(path, safe='/')}"
+
+
+def _pieces(source: Path) -> Iterator[Any]:
+    with source.open("rb") as file:
+        while piece := file.read(CHUNK_BYTES):
+            yield piece

@@ -1,0 +1,125 @@
+"""The job manager: makes, finds and lists the jobs of one app. Tethys Platform's Jobs API, over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import msgspec
+
+from jobledger.condor_job import CondorJob
+from jobledger.connection import Connection, default_connection
+from jobledger.dask_job import DaskJob
+from jobledger.errors import NotFound
+from jobledger.jobs import BasicJob, Job
+from jobledger.views import JobView
+from jobledger.watching import wait_for
+
+JOB_TYPES: Mapping[str, type[Job]] = {"BASIC": BasicJob, "CONDOR": CondorJob, "CONDORJOB": CondorJob, "DASK": DaskJob}
+"""What `job_type` may be, beside the classes themselves."""
+
+_ORDERS = {"id": "creation_time", "-id": "-creation_time", "creation_time": "creation_time", "-creation_time": "-creation_time"}
+
+
+class JobManager:
+    """The jobs of one app (`label`)."""
+
+    def __init__(self, label: str, connection: Connection | None = None) -> None:
+        self.label = label
+        self.connection = connection or default_connection()
+
+    @overload
+    def create_job(
+        self, name: str, user: Any = None, groups: Any = None, job_type: Literal["CONDOR", "CONDORJOB"] = ..., **kwargs: Any
+    ) -> CondorJob: ...
+    @overload
+    def create_job(self, name: str, user: Any = None, groups: Any = None, job_type: Literal["DASK"] = ..., **kwargs: Any) -> DaskJob: ...
+    @overload
+    def create_job(self, name: str, user: Any = None, groups: Any = None, job_type: Literal["BASIC"] = ..., **kwargs: Any) -> BasicJob: ...
+    @overload
+    def create_job(self, name: str, user: Any = None, groups: Any = None, job_type: str | type[Job] = ..., **kwargs: Any) -> Job: ...
+    def create_job(self, name: str, user: Any = None, groups: Any = None, job_type: str | type[Job] | None = None, **kwargs: Any) -> Job:
+        """Make a job of a type. It is local until `save()` or `execute()`.
+
+        `{id}` in the name becomes the job's id. `user` (a name, or an object with `username`) is the owner; it defaults to the API key's,
+        and only administrators may name somebody else. `groups` may be one group or several. Further attributes of the type may be given
+        by name. Raises ValueError for an unknown type, TypeError for an unknown attribute.
+        """
+        kind = _job_class(job_type)
+        return kind(name, connection=self.connection, label=self.label, user=_name_of(user), groups=_names_of(groups), **kwargs)
+
+    def get_job(self, job_id: str, user: Any = None, filters: Mapping[str, Any] | None = None) -> Job | None:
+        """The job with that id, or None when there is none in this app (or it is not that user's, or `filters` do not fit)."""
+        try:
+            view = msgspec.convert(self.connection.jobs.get(f"/jobs/{job_id}"), JobView, strict=False)
+        except NotFound:
+            return None
+        wanted = {"label": self.label, **({"user": _name_of(user)} if user is not None else {}), **(filters or {})}
+        if any(getattr(view, name) != value for name, value in wanted.items()):
+            return None
+        return job_from_view(view, self.connection)
+
+    def list_jobs(
+        self,
+        user: Any = None,
+        groups: Any = None,
+        order_by: str = "id",
+        filters: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """This app's jobs, all pages of them or the first `limit`.
+
+        `user` and `groups` exclude one another. `filters` are the service's: status, label, job_type, scheduler, created_after,
+        created_before, q (part of the name). Raises ValueError for an order that there is not.
+        """
+        if user is not None and groups is not None:
+            raise ValueError("list_jobs takes a user or groups, not both")
+        if order_by not in _ORDERS:
+            raise ValueError(f"jobs cannot be ordered by {order_by!r}, only by {', '.join(_ORDERS)}")
+        query = {"label": self.label, "user": _name_of(user), "order_by": _ORDERS[order_by], **(filters or {})}
+        found: dict[str, Job] = {}
+        for group in _names_of(groups) or [""]:
+            for item in self.connection.jobs.pages("/jobs", {**query, "group": group}, limit=limit):
+                found.setdefault(item["id"], job_from_view(msgspec.convert(item, JobView, strict=False), self.connection))
+        return list(found.values())[:limit]
+
+    def get_job_status_callback_url(self, request: Any, job_id: str) -> str:
+        """The address at which the job's status can be reported.
+
+        `request` is what Tethys' method takes and may be None: the address is the jobs service's, whoever asks.
+        """
+        return f"{self.connection.jobs.base_url}/update-job-status/{job_id}/"
+
+    def wait(self, jobs: Sequence[Job], timeout_s: float | None = None, on_change: Callable[[Job], None] | None = None) -> None:
+        """Wait until the runs of all these jobs are over; `on_change` is told each job at first and at each change.
+
+        Raises `TimedOut`; the runs go on then.
+        """
+        wait_for(jobs, self.connection, timeout_s=timeout_s, on_change=on_change)
+
+
+def job_from_view(view: JobView, connection: Connection) -> Job:
+    """The object of the right class for what the service told."""
+    return JOB_TYPES.get(view.job_type, Job).from_view(view, connection)
+
+
+def _job_class(job_type: str | type[Job] | None) -> type[Job]:
+    if isinstance(job_type, type) and issubclass(job_type, Job):
+        return job_type
+    found = JOB_TYPES.get(job_type.upper()) if isinstance(job_type, str) else None
+    if found is None:
+        raise ValueError(f"job_type is one of {', '.join(JOB_TYPES)}, not {job_type!r}")
+    return found
+
+
+def _name_of(who: Any) -> str:
+    """The name of a user or group given as text or as an object of a web framework."""
+    if who is None or isinstance(who, str):
+        return who or ""
+    return str(getattr(who, "username", None) or getattr(who, "name", None) or who)
+
+
+def _names_of(groups: Any) -> list[str]:
+    if groups is None:
+        return []
+    return [_name_of(group) for group in (groups if isinstance(groups, Iterable) and not isinstance(groups, str) else [groups])]

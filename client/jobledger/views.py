@@ -1,0 +1,84 @@
+"""What the services answer, as data. Fields that a newer service adds are ignored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the jobs service shows it. Times are in UTC."""
+
+    id: str = ""
+    name: str = ""
+    description: str = ""
+    user: str = ""
+    groups: list[str] = []
+    label: str = ""
+    job_type: str = ""
+    status: str = "Pending"  #: what people read; a job's own text when the code is OTH
+    status_code: str = "PEN"
+    status_message: str = ""
+    progress: float | None = None  #: 0 to 1
+    run: int = 0  #: the current run, from 1; 0 before the first
+    run_id: str = ""
+    desired: str = ""  #: what was asked of the run: run, pause or stop
+    scheduler: str = ""
+    scheduler_job_ref: str = ""
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    workspace: str = ""
+    extended_properties: dict[str, Any] = {}
+    condor: dict[str, Any] | None = None
+    dask: dict[str, Any] | None = None
+    creation_time: datetime | None = None
+    execute_time: datetime | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    run_time_s: float | None = None
+    position: str = ""  #: the last event of the job that this view has seen
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a job, with what the ledger made of it. Nothing is ever missing here, refused events included."""
+
+    position: str
+    type: str
+    event_id: str = ""
+    version: int = 1
+    source: str = ""
+    actor: str = ""
+    occurred_at: datetime | None = None  #: when it happened, as its reporter says
+    recorded_at: datetime | None = None  #: when the log took it, by the broker's clock
+    correlation_id: str = ""
+    causation_id: str = ""
+    run: int | None = None
+    verdict: str = ""  #: applied, duplicate, superseded or refused
+    reason: str = ""
+    data: dict[str, Any] = {}
+
+
+class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in a job's workspace."""
+
+    path: str
+    size: int = 0  #: bytes
+    modified: datetime | None = None
+
+
+class CallbackCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run needs to report its own status: send `token` in an Authorization header to `callback_url`. Never in a URL."""
+
+    token: str
+    callback_url: str
+    expires_at: datetime | None = None
+
+    @property
+    def header(self) -> str:
+        """The whole header line, as `curl --header @file` reads it."""
+        return f"Authorization: Bearer {self.token}"
+
+    def __repr__(self) -> str:
+        return f"CallbackCredential(callback_url={self.callback_url!r}, expires_at={self.expires_at})"  # never the token
