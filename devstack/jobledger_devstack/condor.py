@@ -17,7 +17,7 @@ from jobledger_devstack.errors import FetchFailed, NotRunning, PartFailed
 from jobledger_devstack.files import write_atomically
 from jobledger_devstack.layout import Layout
 from jobledger_devstack.part import Part
-from jobledger_devstack.process import Launch, mark, plain_env, run_tool
+from jobledger_devstack.process import Argv, Launch, mark, plain_env, run_tool
 from jobledger_devstack.users import User, require_traversable
 
 SUBMITTER = "jobledger"
@@ -90,7 +90,7 @@ class Condor(Part):
         for name, identity in {"tokens.d/condor": "condor", "user.d/submitter": user.name}.items():
             self._write_token(folder / "etc" / name, identity)
         (folder / "log" / "MasterLog").unlink(missing_ok=True)
-        argv = [self._root / "usr/sbin/condor_master", "-f"]
+        argv: Argv = [self._root / "usr/sbin/condor_master", "-f"]
         # SIGQUIT is condor_master's fast shutdown: it takes its daemons and their jobs along.
         return Launch(argv, user, tool_env(layout, self._root), folder, stop_signal=SIGQUIT, stop_grace_s=15)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 TRUST_DOMAIN = "jobledger.pool"
 SCHEDD_NAME = "ap@"
-"""The schedd's name; HTCondor appends the host (`ap@localhost`)."""
-SCHEDD_FULL_NAME = "ap@localhost"
+"""The schedd's name in the collector: one that ends with @ is taken as it is, without a host."""
 
 
 def condor_config(*, folder: Path, root: Path, port: int, slots: int, memory_mb: int, job_env: dict[str, str]) -> str:

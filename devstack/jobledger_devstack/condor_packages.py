@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jobledger_devstack.cache import Report, ensure_entry
 from jobledger_devstack.errors import FetchFailed, MissingPrerequisite
-from jobledger_devstack.process import run_tool
+from jobledger_devstack.process import Argv, run_tool
 
 SUITE = "trixie"
 """The Debian release that has HTCondor (23.9); an older machine can run it because its libraries come along."""
@@ -182,12 +182,13 @@ def _patch(root: Path, patchelf: Path, home: Path) -> None:
     # patchelf is one of the programs that get patched: run a copy, through the loader that came along.
     shutil.copy(root / "usr/bin/patchelf", patchelf)
     # DT_RPATH and not RUNPATH: it also holds for libraries that the daemons load while they run.
-    argv = [loader, "--library-path", libs, patchelf, "--force-rpath", "--set-rpath", f"{root}/usr/lib:{libs}:{root}/usr/lib/condor"]
+    argv: Argv = [loader, "--library-path", libs, patchelf, "--force-rpath", "--set-rpath", f"{root}/usr/lib:{libs}:{root}/usr/lib/condor"]
     programs = [path for folder in _PROGRAMS for path in sorted((root / folder).iterdir()) if _is_elf(path)]
     for path in programs:
         path.chmod(path.stat().st_mode | 0o200)
         has_loader = subprocess.run([*argv[:4], "--print-interpreter", path], capture_output=True, check=False).returncode == 0
-        run_tool(home, "condor", [*argv, *(["--set-interpreter", loader] if has_loader else []), path])
+        interpreter: Argv = ["--set-interpreter", loader] if has_loader else []
+        run_tool(home, "condor", [*argv, *interpreter, path])
 
 
 def _is_elf(path: Path) -> bool:

@@ -6,7 +6,7 @@ import httpx
 
 from jobledger_devstack.jobs_python import JobsPython
 from jobledger_devstack.part import Context, Part
-from jobledger_devstack.process import Launch, plain_env
+from jobledger_devstack.process import Argv, Launch, plain_env
 from jobledger_devstack.users import require_traversable
 
 SCHEDULER = "dask-scheduler"
@@ -44,7 +44,7 @@ class DaskScheduler(Part):
         require_traversable(self.context.home, user, "the data folder")
         user.own(folder, 0o755)
         listen = ["--host", "127.0.0.1", "--port", str(ports["dask"]), "--dashboard-address", f"127.0.0.1:{ports['dask_dashboard']}"]
-        argv = [self._jobs_python.python, "-m", "distributed.cli.dask_scheduler", *listen]
+        argv: Argv = [self._jobs_python.python, "-m", "distributed.cli.dask_scheduler", *listen]
         return Launch(argv, user, plain_env(folder), folder, stop_grace_s=5)
 
     async def probe(self) -> bool:
@@ -67,7 +67,14 @@ class DaskWorker(Part):
         user.own(scratch, 0o755)
         size = ["--nthreads", str(options.dask_threads), "--no-nanny", "--name", self.name, "--death-timeout", "20"]
         where = ["--host", "127.0.0.1", "--local-directory", str(scratch), "--no-dashboard"]
-        argv = [self._jobs_python.python, "-m", "distributed.cli.dask_worker", scheduler_address(self.context.ports["dask"]), *size, *where]
+        argv: Argv = [
+            self._jobs_python.python,
+            "-m",
+            "distributed.cli.dask_worker",
+            scheduler_address(self.context.ports["dask"]),
+            *size,
+            *where,
+        ]
         return Launch(argv, user, plain_env(folder), scratch, stop_grace_s=5)
 
     async def probe(self) -> bool:

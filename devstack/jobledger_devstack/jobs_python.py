@@ -20,7 +20,7 @@ from uv import find_uv_bin
 from jobledger_devstack.cache import Report, ensure_entry
 from jobledger_devstack.errors import MissingPrerequisite
 from jobledger_devstack.part import Part
-from jobledger_devstack.process import run_tool
+from jobledger_devstack.process import Argv, run_tool
 from jobledger_devstack.users import User, require_traversable
 
 OVERRIDE = "JOBLEDGER_JOBS_PYTHON"
@@ -102,7 +102,7 @@ class JobsPython(Part):
         constraints.write_text(pins(lock))
         report("creating the jobs' Python environment", 10)
         self._run([uv, "venv", "--no-project", "--no-config", "--python", interpreter, environment])
-        install = [
+        install: Argv = [
             uv,
             "pip",
             "install",
@@ -120,6 +120,6 @@ class JobsPython(Part):
             strict = ["--require-hashes", "--no-deps"] if "--hash=" in file.read_text() else []
             self._run([*install, *strict, "--constraint", constraints, "-r", file])
 
-    def _run(self, argv: list[str | Path]) -> None:
+    def _run(self, argv: Argv) -> None:
         env = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH"}}
         run_tool(self.context.home, self.name, argv, env=env)

@@ -14,7 +14,7 @@ from jobledger_devstack.cache import Report
 from jobledger_devstack.java import find_java
 from jobledger_devstack.kafka_jars import ensure_jars
 from jobledger_devstack.part import Part
-from jobledger_devstack.process import Launch, plain_env, run_tool
+from jobledger_devstack.process import Argv, Launch, plain_env, run_tool
 
 HEAP = "512m"
 
@@ -84,10 +84,10 @@ class Kafka(Part):
         properties, log4j, data = folder / "server.properties", folder / "log4j2.properties", folder / "data"
         properties.write_text(server_properties(data=data, broker_port=ports["kafka"], controller_port=ports["kafka_controller"]))
         log4j.write_text(LOG4J)
-        java = [self._java, f"-Xmx{HEAP}", "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{self._jars}/*"]
+        java: Argv = [self._java, f"-Xmx{HEAP}", "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{self._jars}/*"]
         if not (data / "meta.properties").exists():
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
+            argv: Argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
             run_tool(self.context.home, self.name, argv, env=plain_env(folder), timeout_s=60)
         return Launch([*java, "kafka.Kafka", properties], self.context.users.invoking, plain_env(folder), folder, stop_grace_s=15)
 

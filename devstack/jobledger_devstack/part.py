@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from jobledger_devstack.cache import Report
 from jobledger_devstack.layout import Layout
@@ -37,7 +36,7 @@ class Part:
     is ready, `launch` follows before each start (also in a thread), then `probe` until it answers True.
     """
 
-    name: ClassVar[str] | str = ""
+    name: str = ""
     needs: Iterable[str] = ()
     once: bool = False
     """True for a step: its process (if any) ends with exit code 0 and the part is ready then."""

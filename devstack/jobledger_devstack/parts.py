@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobledger_devstack.condor import Condor
-from jobledger_devstack.condor_config import SCHEDD_FULL_NAME, TRUST_DOMAIN
+from jobledger_devstack.condor_config import SCHEDD_NAME, TRUST_DOMAIN
 from jobledger_devstack.dask import DaskScheduler, DaskWorker, dashboard_url, scheduler_address
 from jobledger_devstack.jobs_python import JobsPython
 from jobledger_devstack.kafka import Kafka
@@ -53,7 +53,7 @@ def build_endpoints(context: Context, parts: list[Part]) -> Endpoints:
         kafka_bootstrap=f"127.0.0.1:{ports['kafka']}" if "kafka" in by_name else "",
         database_url=options.database_url or own_database,
         collector=f"127.0.0.1:{ports['condor']}" if "condor" in by_name else "",
-        schedd_name=SCHEDD_FULL_NAME if "condor" in by_name else "",
+        schedd_name=SCHEDD_NAME if "condor" in by_name else "",
         trust_domain=TRUST_DOMAIN if "condor" in by_name else "",
         dask_address=scheduler_address(ports["dask"]) if "dask-scheduler" in by_name else "",
         dask_dashboard=dashboard_url(ports["dask_dashboard"]) if "dask-scheduler" in by_name else "",

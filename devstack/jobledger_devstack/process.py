@@ -17,6 +17,9 @@ from jobledger_devstack.errors import FetchFailed
 from jobledger_devstack.files import write_atomically
 from jobledger_devstack.users import User
 
+Argv = list[str | Path]
+"""A command and its arguments."""
+
 STACK_MARK = "JOBLEDGER_STACK"
 """Every process of a stack has this in its environment: the data folder."""
 PART_MARK = "JOBLEDGER_PART"
@@ -78,7 +81,7 @@ def run_tool(
     if done.returncode != 0:
         words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
         raise FetchFailed(f"{Path(argv[0]).name} ended with exit code {done.returncode}: {words}")
-    return done.stdout
+    return str(done.stdout)
 
 
 class PidFile:

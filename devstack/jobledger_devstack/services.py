@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from jobledger_devstack.condor import SUBMITTER, binaries_of, token
-from jobledger_devstack.condor_config import SCHEDD_FULL_NAME
+from jobledger_devstack.condor_config import SCHEDD_NAME
 from jobledger_devstack.dask import dashboard_url, scheduler_address
 from jobledger_devstack.errors import PartFailed
 from jobledger_devstack.files import ensure_secret, write_atomically
@@ -164,7 +164,7 @@ class Registration(Part):
 
 def condor_body(port: int, idtoken: str) -> dict[str, Any]:
     """The local HTCondor pool as the schedulers service wants to be told of it."""
-    where = {"host": "127.0.0.1", "port": port, "transport": "bindings", "schedd_name": SCHEDD_FULL_NAME}
+    where = {"host": "127.0.0.1", "port": port, "transport": "bindings", "schedd_name": SCHEDD_NAME}
     return {"name": "local-condor", "type": "condor", **where, "token": idtoken}
 
 
