@@ -1,0 +1,231 @@
+"""From folded events to row changes, purely: the same log gives the same rows, byte for byte, whatever the batches were.
+
+Nothing here, and nothing in the rows, comes from a clock or a counter of ours: only from records and from what the fold made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+from jobledger_contracts.envelope import Event, Record
+from jobledger_contracts.job import Job
+from jobledger_contracts.verdicts import Verdict
+
+
+class FoldedEvent(Protocol):
+    """What the fold made of one record: as the kit's `Folded` has it."""
+
+    @property
+    def record(self) -> Record: ...
+    @property
+    def event(self) -> Event: ...
+    @property
+    def before(self) -> Any: ...
+    @property
+    def after(self) -> Any: ...
+    @property
+    def verdict(self) -> Verdict: ...
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `jobs`: the last state of a job. JSON members are text."""
+
+    job_id: str
+    version: int
+    partition: int
+    log_offset: int
+    name: str
+    description: str
+    owner: str
+    groups: str
+    label: str
+    job_type: str
+    status: str
+    status_text: str
+    status_message: str
+    progress: float | None
+    run: int
+    desired: str
+    scheduler: str
+    scheduler_job_ref: str
+    exit_code: int | None
+    exit_signal: int | None
+    workspace: str
+    extended_properties: str
+    condor: str | None
+    dask: str | None
+    creation_time: datetime
+    execute_time: datetime | None
+    start_time: datetime | None
+    completion_time: datetime | None
+    deleted: bool
+
+
+class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `history`: one event, whatever its verdict, and how the job stood after it."""
+
+    partition: int
+    log_offset: int
+    job_id: str
+    version: int
+    event_id: str
+    source: str
+    type: str
+    type_version: int
+    actor: str
+    occurred_at: datetime
+    recorded_at: datetime
+    correlation_id: str
+    causation_id: str
+    traceparent: str
+    run: int | None
+    outcome: str
+    reason: str
+    status: str
+    status_text: str
+    status_message: str
+    progress: float | None
+    data: str
+
+
+class Share(msgspec.Struct, frozen=True, order=True):
+    """A row of `job_groups`: one group that may see a job."""
+
+    job_id: str
+    group_name: str
+    creation_time: datetime
+
+
+class RowChanges(msgspec.Struct, frozen=True):
+    """What one batch changes. `reshared` are the jobs whose shares are replaced by `shares`."""
+
+    jobs: list[JobRow]
+    history: list[HistoryRow]
+    reshared: list[str]
+    shares: list[Share]
+
+
+class SchedulerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `schedulers`: a name that jobs may use, or (not `usable`) no longer may."""
+
+    name: str
+    type: str
+    health: str
+    usable: bool
+
+
+def project(folded: Sequence[FoldedEvent]) -> RowChanges:
+    """Turn folded events about jobs, in the log's order, into row changes.
+
+    Each event gets its history row. A job gets one row, its last state in the batch, unless it was never created.
+    """
+    last: dict[str, FoldedEvent] = {}
+    reshared: dict[str, Job] = {}
+    for f in folded:
+        job: Job = f.after
+        if not job.exists:
+            continue
+        last[job.job_id] = f
+        if f.verdict.applied and f.event.type in _RESHARING:
+            reshared[job.job_id] = job
+    jobs = [_job_row(last[job_id]) for job_id in sorted(last)]
+    shares = [share for job_id in sorted(reshared) for share in _shares(reshared[job_id])]
+    return RowChanges(jobs, [_history_row(f) for f in folded], sorted(reshared), shares)
+
+
+def project_schedulers(folded: Iterable[FoldedEvent]) -> list[SchedulerRow]:
+    """Turn folded events about schedulers into one row a scheduler: its last state in the batch."""
+    last = {f.event.key: f.after for f in folded if f.verdict.applied}
+    return [_scheduler_row(name, last[name]) for name in sorted(last)]
+
+
+_RESHARING = {"JobCreated", "JobChanged", "JobDeleted"}
+
+
+def _shares(job: Job) -> list[Share]:
+    if job.deleted or job.created is None or job.creation_time is None:
+        return []
+    return sorted({Share(job.job_id, group, job.creation_time) for group in job.created.groups})
+
+
+def _job_row(f: FoldedEvent) -> JobRow:
+    job: Job = f.after
+    created = job.created
+    assert created is not None  # a job exists once it was created
+    assert job.creation_time is not None
+    return JobRow(
+        job_id=job.job_id,
+        version=job.version,
+        partition=f.record.partition,
+        log_offset=f.record.offset,
+        name=created.name,
+        description=created.description,
+        owner=created.user,
+        groups=_json(created.groups),
+        label=created.label,
+        job_type=created.job_type,
+        status=job.status.value,
+        status_text=job.status_text,
+        status_message=job.status_message,
+        progress=job.progress,
+        run=job.run,
+        desired=job.desired,
+        scheduler=created.scheduler,
+        scheduler_job_ref=job.scheduler_job_ref,
+        exit_code=_bigint(job.exit_code),
+        exit_signal=_bigint(job.exit_signal),
+        workspace=created.workspace,
+        extended_properties=_json(created.extended_properties),
+        condor=None if created.condor is None else _json(created.condor),
+        dask=None if created.dask is None else _json(created.dask),
+        creation_time=job.creation_time,
+        execute_time=job.execute_time,
+        start_time=job.start_time,
+        completion_time=job.completion_time,
+        deleted=job.deleted,
+    )
+
+
+def _history_row(f: FoldedEvent) -> HistoryRow:
+    job: Job = f.after
+    event = f.event
+    return HistoryRow(
+        partition=f.record.partition,
+        log_offset=f.record.offset,
+        job_id=event.key,
+        version=job.version,
+        event_id=event.id,
+        source=event.source,
+        type=event.type,
+        type_version=event.version,
+        actor=event.actor,
+        occurred_at=event.time,
+        recorded_at=f.record.recorded_at,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        traceparent=event.traceparent,
+        run=_bigint(getattr(event.data, "run", None) or job.run or None),
+        outcome=f.verdict.outcome.value,
+        reason=f.verdict.reason.value,
+        status=job.status.value if job.exists else "",
+        status_text=job.status_text,
+        status_message=job.status_message,
+        progress=job.progress,
+        data=event.raw_data.decode(errors="replace"),  # a string in a member that we do not know may hold any bytes
+    )
+
+
+def _scheduler_row(name: str, state: Any) -> SchedulerRow:
+    return SchedulerRow(name=name, type=state.type, health=state.health, usable=state.exists)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _bigint(value: int | None) -> int | None:
+    """A foreign producer may send an integer that no column holds; the history's `data` still has it."""
+    return value if value is not None and -(1 << 63) <= value < 1 << 63 else None

@@ -1,0 +1,192 @@
+-- Lists: `$1` the last creation time seen and `$2` the last job id seen, or a sentinel before the first page, so that every page runs
+-- the same statement; a filter that is null is none. The pool that reads plans every execution with its values
+-- (plan_cache_mode=force_custom_plan), so null filters vanish and a prepared statement never falls into the generic plan, which for
+-- an owner of many jobs sorts them all. Indexes hold the first 256 characters of names, so each name is compared twice.
+
+-- name: page_all_newest
+-- A page of every job, newest first: what an admin sees.
+SELECT j.*, j.job_id::text AS id FROM jobs j
+WHERE NOT j.deleted AND (j.creation_time, j.job_id) < ($1, $2)
+  AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
+  AND ($4::text IS NULL OR (left(j.owner, 256) = left($4, 256) AND j.owner = $4))
+  AND ($5::text[] IS NULL OR j.status = ANY ($5))
+  AND ($6::text IS NULL OR j.job_type = $6)
+  AND ($7::text IS NULL OR j.scheduler = $7)
+  AND ($8::text IS NULL OR $8 = ANY (j.groups))
+  AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
+  AND ($10::timestamptz IS NULL OR j.creation_time < $10)
+  AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
+ORDER BY j.creation_time DESC, j.job_id DESC LIMIT $12
+
+-- name: page_all_oldest
+-- A page of every job, oldest first.
+SELECT j.*, j.job_id::text AS id FROM jobs j
+WHERE NOT j.deleted AND (j.creation_time, j.job_id) > ($1, $2)
+  AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
+  AND ($4::text IS NULL OR (left(j.owner, 256) = left($4, 256) AND j.owner = $4))
+  AND ($5::text[] IS NULL OR j.status = ANY ($5))
+  AND ($6::text IS NULL OR j.job_type = $6)
+  AND ($7::text IS NULL OR j.scheduler = $7)
+  AND ($8::text IS NULL OR $8 = ANY (j.groups))
+  AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
+  AND ($10::timestamptz IS NULL OR j.creation_time < $10)
+  AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
+ORDER BY j.creation_time, j.job_id LIMIT $12
+
+-- name: page_visible_newest
+-- A page of the jobs that `$13` owns or a group of `$14` may see, newest first: at most a page from each source, then the newest of them.
+WITH seen AS (
+    (SELECT j.creation_time, j.job_id FROM jobs j
+     WHERE NOT j.deleted AND left(j.owner, 256) = left($13::text, 256) AND j.owner = $13
+       AND (j.creation_time, j.job_id) < ($1, $2)
+       AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
+       AND ($4::text IS NULL OR j.owner = $4)
+       AND ($5::text[] IS NULL OR j.status = ANY ($5))
+       AND ($6::text IS NULL OR j.job_type = $6)
+       AND ($7::text IS NULL OR j.scheduler = $7)
+       AND ($8::text IS NULL OR $8 = ANY (j.groups))
+       AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
+       AND ($10::timestamptz IS NULL OR j.creation_time < $10)
+       AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
+     ORDER BY j.creation_time DESC, j.job_id DESC LIMIT $12)
+    UNION
+    SELECT s.creation_time, s.job_id FROM unnest($14::text[]) AS g (name) CROSS JOIN LATERAL (
+        SELECT j.creation_time, j.job_id FROM job_groups jg JOIN jobs j USING (job_id)
+        WHERE left(jg.group_name, 256) = left(g.name, 256) AND jg.group_name = g.name AND NOT j.deleted
+          AND (jg.creation_time, jg.job_id) < ($1, $2)
+          AND ($3::text IS NULL OR j.label = $3)
+          AND ($4::text IS NULL OR j.owner = $4)
+          AND ($5::text[] IS NULL OR j.status = ANY ($5))
+          AND ($6::text IS NULL OR j.job_type = $6)
+          AND ($7::text IS NULL OR j.scheduler = $7)
+          AND ($8::text IS NULL OR $8 = ANY (j.groups))
+          AND ($9::timestamptz IS NULL OR jg.creation_time >= $9)
+          AND ($10::timestamptz IS NULL OR jg.creation_time < $10)
+          AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
+        ORDER BY jg.creation_time DESC, jg.job_id DESC LIMIT $12) s
+)
+SELECT j.*, j.job_id::text AS id FROM seen JOIN jobs j USING (job_id)
+ORDER BY seen.creation_time DESC, seen.job_id DESC LIMIT $12
+
+-- name: page_visible_oldest
+-- A page of the jobs that `$13` owns or a group of `$14` may see, oldest first.
+WITH seen AS (
+    (SELECT j.creation_time, j.job_id FROM jobs j
+     WHERE NOT j.deleted AND left(j.owner, 256) = left($13::text, 256) AND j.owner = $13
+       AND (j.creation_time, j.job_id) > ($1, $2)
+       AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
+       AND ($4::text IS NULL OR j.owner = $4)
+       AND ($5::text[] IS NULL OR j.status = ANY ($5))
+       AND ($6::text IS NULL OR j.job_type = $6)
+       AND ($7::text IS NULL OR j.scheduler = $7)
+       AND ($8::text IS NULL OR $8 = ANY (j.groups))
+       AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
+       AND ($10::timestamptz IS NULL OR j.creation_time < $10)
+       AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
+     ORDER BY j.creation_time, j.job_id LIMIT $12)
+    UNION
+    SELECT s.creation_time, s.job_id FROM unnest($14::text[]) AS g (name) CROSS JOIN LATERAL (
+        SELECT j.creation_time, j.job_id FROM job_groups jg JOIN jobs j USING (job_id)
+        WHERE left(jg.group_name, 256) = left(g.name, 256) AND jg.group_name = g.name AND NOT j.deleted
+          AND (jg.creation_time, jg.job_id) > ($1, $2)
+          AND ($3::text IS NULL OR j.label = $3)
+          AND ($4::text IS NULL OR j.owner = $4)
+          AND ($5::text[] IS NULL OR j.status = ANY ($5))
+          AND ($6::text IS NULL OR j.job_type = $6)
+          AND ($7::text IS NULL OR j.scheduler = $7)
+          AND ($8::text IS NULL OR $8 = ANY (j.groups))
+          AND ($9::timestamptz IS NULL OR jg.creation_time >= $9)
+          AND ($10::timestamptz IS NULL OR jg.creation_time < $10)
+          AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
+        ORDER BY jg.creation_time, jg.job_id LIMIT $12) s
+)
+SELECT j.*, j.job_id::text AS id FROM seen JOIN jobs j USING (job_id)
+ORDER BY seen.creation_time, seen.job_id LIMIT $12
+
+-- name: job
+-- One job, deleted or not.
+SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = $1
+
+-- name: verdict
+-- What the fold said of the event at a position, and the type and job it is about.
+SELECT outcome, reason, type, job_id::text AS job_id FROM history WHERE partition = $1 AND log_offset = $2
+
+-- name: history_newest
+-- A page of a job's history, newest first, from below a version.
+SELECT h.*, h.job_id::text AS id FROM history h WHERE h.job_id = $1 AND h.version < $2 ORDER BY h.version DESC LIMIT $3
+
+-- name: history_oldest
+-- A page of a job's history, oldest first, from above a version.
+SELECT h.*, h.job_id::text AS id FROM history h WHERE h.job_id = $1 AND h.version > $2 ORDER BY h.version LIMIT $3
+
+-- name: feed_of_partition
+-- A partition's events between two offsets (the first within, the second not) with what rights need, in the log's order.
+SELECT h.partition, h.log_offset, h.job_id::text AS job_id, h.type, h.status, h.status_text, h.status_message, h.progress, h.run,
+       h.outcome, h.reason, h.occurred_at, h.recorded_at, j.owner, j.groups
+FROM history h LEFT JOIN jobs j USING (job_id)
+WHERE h.partition = $1 AND h.log_offset >= $2 AND h.log_offset < $3 ORDER BY h.log_offset LIMIT $4
+
+-- name: feed_of_job
+-- One job's events between two offsets of its partition (the first within, the second not), in order.
+SELECT h.partition, h.log_offset, h.job_id::text AS job_id, h.type, h.status, h.status_text, h.status_message, h.progress, h.run,
+       h.outcome, h.reason, h.occurred_at, h.recorded_at, j.owner, j.groups
+FROM history h LEFT JOIN jobs j USING (job_id)
+WHERE h.job_id = $1 AND h.log_offset >= $2 AND h.log_offset < $3 ORDER BY h.version LIMIT $4
+
+-- name: usable_schedulers
+-- The schedulers that a job may name, with their types.
+SELECT name, type, health FROM schedulers WHERE usable ORDER BY name
+
+-- name: upsert_jobs
+-- Put the jobs of a batch where they now stand.
+INSERT INTO jobs (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
+    condor, dask, creation_time, execute_time, start_time, completion_time, deleted)
+SELECT r.job_id, r.version, r.partition, r.log_offset, r.name, r.description, r.owner,
+    ARRAY(SELECT json_array_elements_text(r.groups::json)), r.label, r.job_type, r.status, r.status_text,
+    r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.workspace,
+    r.extended_properties::json, r.condor::json, r.dask::json, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
+FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+    $11::text[], $12::text[], $13::text[], $14::double precision[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::bigint[],
+    $20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[], $27::timestamptz[],
+    $28::timestamptz[], $29::boolean[])
+    AS r (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
+    condor, dask, creation_time, execute_time, start_time, completion_time, deleted)
+ON CONFLICT (job_id) DO UPDATE SET (version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
+    condor, dask, creation_time, execute_time, start_time, completion_time, deleted)
+    = ROW (excluded.version, excluded.partition, excluded.log_offset, excluded.name, excluded.description, excluded.owner,
+    excluded.groups, excluded.label, excluded.job_type, excluded.status, excluded.status_text, excluded.status_message,
+    excluded.progress, excluded.run, excluded.desired, excluded.scheduler, excluded.scheduler_job_ref, excluded.exit_code,
+    excluded.exit_signal, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.creation_time,
+    excluded.execute_time, excluded.start_time, excluded.completion_time, excluded.deleted)
+WHERE jobs.version < excluded.version
+
+-- name: insert_history
+-- Add a batch's events to the history; one that is there already stays as it is.
+INSERT INTO history (partition, log_offset, job_id, version, event_id, source, type, type_version, actor, occurred_at, recorded_at,
+    correlation_id, causation_id, traceparent, run, outcome, reason, status, status_text, status_message, progress, data)
+SELECT partition, log_offset, job_id, version, event_id, source, type, type_version, actor, occurred_at, recorded_at,
+    correlation_id, causation_id, traceparent, run, outcome, reason, status, status_text, status_message, progress, data::json
+FROM unnest($1::integer[], $2::bigint[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::integer[], $9::text[],
+    $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::text[], $17::text[], $18::text[],
+    $19::text[], $20::text[], $21::double precision[], $22::text[])
+    AS r (partition, log_offset, job_id, version, event_id, source, type, type_version, actor, occurred_at, recorded_at,
+    correlation_id, causation_id, traceparent, run, outcome, reason, status, status_text, status_message, progress, data)
+ON CONFLICT (partition, log_offset) DO NOTHING
+
+-- name: clear_shares
+-- Forget which groups may see these jobs, before it is said anew.
+DELETE FROM job_groups WHERE job_id = ANY ($1::uuid[])
+
+-- name: insert_shares
+-- Say which groups may see which jobs.
+INSERT INTO job_groups (job_id, group_name, creation_time)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[])
+
+-- name: upsert_schedulers
+-- Put schedulers where they now stand.
+INSERT INTO schedulers (name, type, health, usable)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[])
+ON CONFLICT (name) DO UPDATE SET type = excluded.type, health = excluded.health, usable = excluded.usable

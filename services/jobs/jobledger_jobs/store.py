@@ -1,0 +1,146 @@
+"""The rows of the jobs service in PostgreSQL: what a batch changes, written in the batch's transaction, and what requests read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import asyncpg
+import msgspec
+from jobledger_contracts import topics
+from jobledger_contracts.ids import Position
+from jobledger_kit.database import DATABASE_AWAY, Connection, Pool
+from jobledger_kit.errors import Unavailable
+from jobledger_kit.folds import FoldedBatch
+from jobledger_kit.queries import load_queries
+from jobledger_kit.store import LedgerStore
+
+from .domain.rights import Viewer
+from .projection import HistoryRow, JobRow, RowChanges, SchedulerRow, project, project_schedulers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONSUMER: Final = "jobs"
+"""The name under which this service's checkpoints and dead letters stand."""
+
+Order = Literal["newest", "oldest"]
+Keyset = tuple[datetime, str]
+"""Creation time and id of the last job of the page before."""
+
+BEFORE_FIRST: Final[Mapping[Order, Keyset]] = {
+    "newest": (datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+    "oldest": (datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000"),
+}
+"""Sentinels: page one is a page after these, so every page runs the same statement. asyncpg writes the last and the first moment that
+Python has as infinity and -infinity."""
+
+READ_TIMEOUT_S: Final = 10.0
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the visible jobs are wanted. None: any."""
+
+    label: str | None = None
+    owner: str | None = None
+    statuses: Sequence[str] | None = None
+    job_type: str | None = None
+    scheduler: str | None = None
+    group: str | None = None
+    created_after: datetime | None = None  #: at or after
+    created_before: datetime | None = None
+    name_contains: str | None = None
+
+
+class JobsStore(LedgerStore):
+    """The read model. Reads raise Unavailable when the database is away."""
+
+    schema = "jobs"
+    package = "jobledger_jobs"
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self._queries = load_queries("jobledger_jobs", "queries.sql")
+
+    # --- writing ---
+
+    async def write(self, connection: Connection, batch: FoldedBatch) -> None:
+        """Write what a batch changes. Rows come sorted by key, so that writers cannot deadlock."""
+        await self._write_jobs(connection, project([f for f in batch.folded if f.record.topic == topics.JOBS]))
+        schedulers = project_schedulers(f for f in batch.folded if f.record.topic == topics.SCHEDULERS)
+        if schedulers:
+            await connection.execute(self._queries["upsert_schedulers"], *_columns(SchedulerRow, schedulers))
+
+    async def _write_jobs(self, connection: Connection, changes: RowChanges) -> None:
+        if changes.history:
+            await connection.execute(self._queries["insert_history"], *_columns(HistoryRow, changes.history))
+        if changes.jobs:
+            await connection.execute(self._queries["upsert_jobs"], *_columns(JobRow, changes.jobs))
+        if changes.reshared:
+            await connection.execute(self._queries["clear_shares"], changes.reshared)
+        if changes.shares:
+            await connection.execute(
+                self._queries["insert_shares"],
+                [share.job_id for share in changes.shares],
+                [share.group_name for share in changes.shares],
+                [share.creation_time for share in changes.shares],
+            )
+
+    # --- reading ---
+
+    async def job(self, job_id: str) -> asyncpg.Record | None:
+        """A job's row, also when it is deleted."""
+        rows = await self._fetch("job", job_id)
+        return rows[0] if rows else None
+
+    async def verdict(self, position: Position) -> asyncpg.Record | None:
+        """What the fold said of the event at a position; None when no event was folded from there."""
+        rows = await self._fetch("verdict", position.partition, position.offset)
+        return rows[0] if rows else None
+
+    async def page(self, viewer: Viewer, wanted: JobFilter, order: Order, behind: Keyset | None, limit: int) -> list[asyncpg.Record]:
+        """At most `limit` jobs that the viewer may see, behind a keyset (None: from the first)."""
+        moment, job_id = behind or BEFORE_FIRST[order]
+        arguments = [moment, job_id, wanted.label, wanted.owner, wanted.statuses, wanted.job_type, wanted.scheduler, wanted.group]
+        arguments += [wanted.created_after, wanted.created_before, wanted.name_contains, limit]
+        if viewer.sees_all:
+            return await self._fetch(f"page_all_{order}", *arguments)
+        return await self._fetch(f"page_visible_{order}", *arguments, viewer.user, sorted(viewer.groups))
+
+    async def history(self, job_id: str, order: Order, behind: int | None, limit: int) -> list[asyncpg.Record]:
+        """At most `limit` of a job's events behind a sequence number (None: from the first)."""
+        if behind is None:
+            behind = (1 << 63) - 1 if order == "newest" else 0
+        return await self._fetch(f"history_{order}", job_id, behind, limit)
+
+    async def feed_of_partition(self, partition: int, start: int, end: int, limit: int) -> list[asyncpg.Record]:
+        """At most `limit` events of a partition with start <= offset < end, in order, with their jobs' owner and groups."""
+        return await self._fetch("feed_of_partition", partition, start, end, limit)
+
+    async def feed_of_job(self, job_id: str, start: int, end: int, limit: int) -> list[asyncpg.Record]:
+        """At most `limit` events of a job with start <= offset < end, in order, with its owner and groups."""
+        return await self._fetch("feed_of_job", job_id, start, end, limit)
+
+    async def usable_schedulers(self) -> dict[str, str]:
+        """The schedulers that a job may name: name -> type."""
+        return {row["name"]: row["type"] for row in await self._fetch("usable_schedulers")}
+
+    async def _fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        with database_away():
+            return await self.pool.fetch(self._queries[query], *arguments, timeout=READ_TIMEOUT_S)
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    """Turn the errors of a database that is away into Unavailable. For reads: a write that was cut may have happened."""
+    try:
+        yield
+    except DATABASE_AWAY as error:
+        raise Unavailable(what="The database") from error
+
+
+def _columns(struct: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> list[list[Any]]:
+    """One list a column, in the order of the struct's fields: what `unnest` takes."""
+    return [list(column) for column in zip(*map(msgspec.structs.astuple, rows), strict=True)] or [[] for _ in struct.__struct_fields__]
