@@ -119,6 +119,8 @@ class ServiceClient:
             if response.status_code in _TRY_AGAIN and repeatable and attempt < ATTEMPTS:
                 self._pause(attempt, response.headers.get("Retry-After", ""))
                 continue
+            if response.status_code == 504 and not repeatable:
+                raise OutcomeUnknown(str(problem_of(response)))
             if response.is_error:
                 raise problem_of(response)
             return response

@@ -59,10 +59,11 @@ class Job:
     status_message = _Seen[str]()
     progress = _Seen[float | None]()
     run = _Seen[int]()  #: counted from 1; 0 before the first
-    run_id = _Seen[str]()
+    run_id = _Seen[str | None]()
     exit_code = _Seen[int | None]()
     exit_signal = _Seen[int | None]()
     scheduler_job_ref = _Seen[str]()
+    workspace = _Seen[str]()  #: where the service keeps the job's files
     position = _Seen[str]()
 
     def __init__(
@@ -74,11 +75,10 @@ class Job:
         user: str = "",
         groups: Iterable[str] = (),
         description: str = "",
-        workspace: str = "",
         extended_properties: Mapping[str, Any] | None = None,
         scheduler: Any = None,
     ) -> None:
-        self.name, self.label, self.user, self.description, self.workspace = name, label, user, description, workspace
+        self.name, self.label, self.user, self.description = name, label, user, description
         self.groups = list(groups)
         self.extended_properties: dict[str, Any] = dict(extended_properties or {})
         self.scheduler: Any = scheduler
@@ -209,7 +209,7 @@ class Job:
         return f"{self._connection.jobs.base_url}/update-job-status/{self._id()}/"
 
     def callback_credential(
-        self, *, run: int | None = None, statuses: Iterable[str] | None = None, expires_in_s: float | None = None
+        self, *, run: int | None = None, statuses: Iterable[str] | None = None, expires_in_s: int | None = None
     ) -> CallbackCredential:
         """A credential that can report the status of one run (the current one), nothing else, and expires.
 
@@ -257,7 +257,6 @@ class Job:
     def load(self, view: JobView) -> None:
         """Fill every attribute from a view; what was changed here and not saved is lost."""
         self.name, self.label, self.user, self.description = view.name, view.label, view.user, view.description
-        self.workspace = view.workspace
         self.groups, self.extended_properties = list(view.groups), copy.deepcopy(view.extended_properties)
         self.scheduler = view.scheduler or None
         self.view = view
@@ -281,7 +280,6 @@ class Job:
             "job_type": self.job_type,
             "user": self.user,
             "description": self.description,
-            "workspace": self.workspace,
             "groups": list(self.groups),
             "extended_properties": copy.deepcopy(self.extended_properties),
             "scheduler": getattr(self.scheduler, "name", self.scheduler) or "",

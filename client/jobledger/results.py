@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
-import msgspec
-
-from jobledger.errors import NotFound, ResultUnavailable
-
 if TYPE_CHECKING:
     from jobledger.dask_job import DaskJob
 

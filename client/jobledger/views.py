@@ -23,7 +23,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     status_message: str = ""
     progress: float | None = None  #: 0 to 1
     run: int = 0  #: the current run, from 1; 0 before the first
-    run_id: str = ""
+    run_id: str | None = None
     desired: str = ""  #: what was asked of the run: run, pause or stop
     scheduler: str = ""
     scheduler_job_ref: str = ""
@@ -45,9 +45,10 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a job, with what the ledger made of it. Nothing is ever missing here, refused events included."""
 
     position: str
+    sequence: int = 0  #: its number among the job's events, from 1
     type: str
     event_id: str = ""
-    version: int = 1
+    version: int = 1  #: of the type, as it was written
     source: str = ""
     actor: str = ""
     occurred_at: datetime | None = None  #: when it happened, as its reporter says
@@ -65,7 +66,7 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     size: int = 0  #: bytes
-    modified: datetime | None = None
+    modified_at: datetime | None = None
 
 
 class CallbackCredential(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,5 @@
+"""The command `jobledger`."""
+
+from jobledger.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,225 @@
+"""`jobledger jobs ...`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from jobledger.cli import show
+from jobledger.cli.files import files_commands
+from jobledger.cli.output import as_json, connected, dump, dump_lines
+from jobledger.connection import Connection
+from jobledger.errors import NotFound
+from jobledger.job_manager import JobManager, job_from_view
+from jobledger.jobs import Job
+from jobledger.views import JobView
+
+NOT_WELL = 8
+"""Exit code when a job that was waited for did not end well."""
+
+
+@click.group()
+def jobs() -> None:
+    """Make, run, watch and list jobs."""
+
+
+def find(connection: Connection, job_id: str) -> Job:
+    """The job of an id, or of the beginning of an id that only one of the latest 500 jobs has. Raises `NotFound`."""
+    if len(job_id) < 36:
+        found = [item["id"] for item in connection.jobs.pages("/jobs", {"order_by": "-creation_time"}, limit=500)]
+        matching = [full for full in found if full.startswith(job_id.lower())]
+        if len(matching) != 1:
+            what = "several of the latest jobs have" if matching else "none of the latest 500 jobs has"
+            raise NotFound(404, {"title": "Not found", "detail": f"{what} an id that begins with {job_id!r}"})
+        job_id = matching[0]
+    view = msgspec.convert(connection.jobs.get(f"/jobs/{job_id}"), JobView, strict=False)
+    return job_from_view(view, connection)
+
+
+@jobs.command("list")
+@click.option("--status", "-s", multiple=True, help="Only this status, by name or code; may be given again.")
+@click.option("--label", "-l", help="Only this app's.")
+@click.option("--type", "job_type", type=click.Choice(["BASIC", "CONDOR", "DASK"], case_sensitive=False), help="Only this type.")
+@click.option("--user", "-u", help="Only this owner's.")
+@click.option("--group", help="Only this group's.")
+@click.option("--scheduler", help="Only on this scheduler.")
+@click.option("--name", "q", help="Only with this in the name.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many; the latest first.")
+@click.option("--oldest-first", is_flag=True, help="Begin with the oldest.")
+@as_json
+@connected
+def list_(connection: Connection, machine: bool, limit: int, oldest_first: bool, **filters: Any) -> None:
+    """List jobs, the latest first."""
+    if filters["job_type"]:
+        filters["job_type"] = filters["job_type"].upper()
+    query = {**filters, "order_by": "creation_time" if oldest_first else "-creation_time"}
+    found = list(connection.jobs.pages("/jobs", query, limit=limit))
+    if machine:
+        dump(found)
+    else:
+        show.job_table([msgspec.convert(item, JobView, strict=False) for item in found])
+
+
+@jobs.command("show")
+@click.argument("job_id")
+@as_json
+@connected
+def show_(connection: Connection, job_id: str, machine: bool) -> None:
+    """Show one job. JOB_ID may be cut short."""
+    view = find(connection, job_id).view
+    if machine:
+        dump(view)
+    else:
+        show.job_details(view)
+
+
+@jobs.command()
+@click.argument("name")
+@click.option("--label", "-l", default="command", show_default=True, help="The app that it belongs to.")
+@click.option(
+    "--type", "job_type", type=click.Choice(["BASIC", "CONDOR", "DASK"], case_sensitive=False), default="BASIC", show_default=True
+)
+@click.option("--scheduler", help="The scheduler that runs it (CONDOR, DASK).")
+@click.option("--description", default="")
+@click.option("--group", "groups", multiple=True, help="A group whose members may see it; may be given again.")
+@click.option("--executable", help="CONDOR: an input file's name, or an absolute path on the execution point.")
+@click.option(
+    "--input", "inputs", multiple=True, type=click.Path(exists=True, dir_okay=False), help="CONDOR: a local file; may be given again."
+)
+@click.option("--argument", "arguments", multiple=True, help="CONDOR: one argument; may be given again, in order.")
+@click.option("--set", "attributes", multiple=True, metavar="NAME=VALUE", help="CONDOR: a submit command such as request_memory=2GB.")
+@click.option("--function", help="DASK: MODULE:FUNCTION that the workers can import.")
+@click.option("--kwargs", metavar="JSON", help="DASK: the function's keyword arguments.")
+@click.option("--execute", is_flag=True, help="Ask for the first run at once.")
+@as_json
+@connected
+def create(connection: Connection, machine: bool, execute: bool, name: str, label: str, job_type: str, **asked: Any) -> None:
+    """Create a job. `{id}` in NAME becomes the job's id."""
+    job = JobManager(label, connection).create_job(name, None, list(asked["groups"]) or None, job_type.upper(), **_given(job_type, asked))
+    if execute:
+        job.execute()
+    else:
+        job.save()
+    _say(job, machine)
+
+
+def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """The attributes for a job of a type. Raises UsageError for options of another type."""
+    own = {"CONDOR": {"executable", "inputs", "arguments", "attributes"}, "DASK": {"function", "kwargs"}}
+    kind = job_type.upper()
+    for other, options in own.items():
+        if other != kind and (wrong := sorted(name for name in options if asked[name])):
+            raise click.UsageError(f"a {kind} job has no {', '.join(wrong)}: those belong to {other} jobs")
+    given = {"description": asked["description"], "scheduler": asked["scheduler"]}
+    if kind == "CONDOR":
+        pairs = [text.partition("=") for text in asked["attributes"]]
+        if bad := [name for name, equals, _ in pairs if not equals]:
+            raise click.UsageError(f"--set takes NAME=VALUE, not {bad[0]!r}")
+        given |= {
+            "executable": asked["executable"] or "",
+            "remote_input_files": asked["inputs"],
+            "arguments": asked["arguments"],
+            "attributes": {name.strip(): value.strip() for name, _, value in pairs},
+        }
+    if kind == "DASK":
+        try:
+            kwargs = msgspec.json.decode(asked["kwargs"] or "{}", type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise click.UsageError(f"--kwargs is not a JSON object: {error}") from error
+        given |= {"function": asked["function"] or "", "kwargs": kwargs}
+    return given
+
+
+def _action(name: str, help_text: str) -> None:
+    @jobs.command(name, help=help_text)
+    @click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
+    @click.option("--reason", default="", help="Why; it stands in the history.")
+    @as_json
+    @connected
+    def act(connection: Connection, job_ids: tuple[str, ...], reason: str, machine: bool) -> None:
+        for job_id in job_ids:
+            job = find(connection, job_id)
+            getattr(job, name)(reason)
+            _say(job, machine)
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
+@as_json
+@connected
+def execute(connection: Connection, job_ids: tuple[str, ...], machine: bool) -> None:
+    """Ask for a job's first run."""
+    for job_id in job_ids:
+        job = find(connection, job_id)
+        Job.execute(job)
+        _say(job, machine)
+
+
+_action("stop", "Ask to end the current run.")
+_action("pause", "Ask to hold the current run.")
+_action("resume", "Ask to let a held run go on.")
+_action("resubmit", "Ask for another run of a job whose last one is over.")
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
+@connected
+def delete(connection: Connection, job_ids: tuple[str, ...]) -> None:
+    """Take jobs out of the list. Their history stays. Refused while a run is active."""
+    for job_id in job_ids:
+        job = find(connection, job_id)
+        job.delete()
+        click.echo(f"{job.id} deleted")
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--limit", "-n", type=click.IntRange(min=1), help="At most so many, from the oldest.")
+@as_json
+@connected
+def history(connection: Connection, job_id: str, limit: int | None, machine: bool) -> None:
+    """Show everything that was ever said about a job, with the ledger's verdict.
+
+    Works with a full JOB_ID for deleted jobs too, as far as you may see them.
+    """
+    entries = find(connection, job_id).history(limit)
+    if machine:
+        dump(entries)
+    else:
+        show.history_table(entries)
+
+
+@jobs.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait at most.")
+@as_json
+@connected
+def watch(connection: Connection, job_ids: tuple[str, ...], timeout_s: float | None, machine: bool) -> None:
+    """Follow jobs until their runs are over; one line for each change.
+
+    Exit code 8 when one of them did not end well.
+    """
+    found = [find(connection, job_id) for job_id in job_ids]
+
+    def line(job: Job) -> None:
+        if machine:
+            dump_lines([job.view])
+        else:
+            show.change_line(job.view)
+
+    JobManager("", connection).wait(found, timeout_s=timeout_s, on_change=line)
+    if any(job.status_code != "COM" for job in found):
+        raise click.exceptions.Exit(NOT_WELL)
+
+
+def _say(job: Job, machine: bool) -> None:
+    if machine:
+        dump(job.view)
+    else:
+        show.change_line(job.view)
+
+
+for command in files_commands(find):
+    jobs.add_command(command)

@@ -1,0 +1,124 @@
+"""`jobledger schedulers ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from jobledger.cli.output import as_json, connected, dump, show_fields, show_table
+from jobledger.compute import Scheduler
+from jobledger.connection import Connection
+
+HEALTH_STYLES = {"up": "green", "degraded": "yellow", "down": "bold red"}
+
+
+@click.group()
+def schedulers() -> None:
+    """The HTCondor pools and Dask schedulers that jobs can be handed to."""
+
+
+@schedulers.command("list")
+@as_json
+@connected
+def list_(connection: Connection, machine: bool) -> None:
+    """List them, with their health."""
+    found = list(connection.schedulers.pages("/schedulers"))
+    if machine:
+        dump(found)
+        return
+    rows = [
+        (
+            item["name"],
+            item["type"],
+            _address(item),
+            Text(item.get("health") or "unknown", style=HEALTH_STYLES.get(item.get("health") or "", "dim")),
+            item.get("health_detail") or item.get("version") or "",
+        )
+        for item in found
+    ]
+    show_table(
+        (("name", "fixed"), ("type", "fixed"), ("address", "fixed"), ("health", "fixed"), ("", "fill")), rows, nothing="no schedulers"
+    )
+
+
+@schedulers.command("show")
+@click.argument("name")
+@as_json
+@connected
+def show(connection: Connection, name: str, machine: bool) -> None:
+    """Show one. Its credentials are never shown."""
+    item = connection.schedulers.get(f"/schedulers/{name}")
+    if machine:
+        dump(item)
+    else:
+        show_fields(item.items())
+
+
+@schedulers.command()
+@click.argument("name")
+@click.option("--type", "type_", type=click.Choice(["condor", "dask"]), required=True)
+@click.option(
+    "--host",
+    required=True,
+    help="HTCondor: the collector's host (or the access point's, by ssh). Dask: an address such as tcp://host:8786.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="HTCondor: the collector's port.")
+@click.option("--transport", type=click.Choice(["bindings", "ssh", "tcp"]), help="How it is spoken to.")
+@click.option("--schedd", "schedd_name", default="", help="HTCondor: the schedd to use; needed when the pool has several.")
+@click.option("--username", default="")
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="HTCondor: a file that holds an IDTOKEN.")
+@click.option(
+    "--private-key", "private_key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a private key file."
+)
+@click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
+@click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True, max=3600), help="Seconds for one call.")
+@connected
+def register(connection: Connection, name: str, type_: str, host: str, **asked: Any) -> None:
+    """Register a scheduler. Secrets are read from files, never from the command line."""
+    secrets = {
+        "token": _secret(asked.pop("token_file")),
+        "private_key": _secret(asked.pop("private_key_file"), strip=False),
+        "password": _secret(asked.pop("password_file")),
+    }
+    transport = asked.pop("transport") or (
+        "tcp" if type_ == "dask" else "ssh" if asked["username"] and not secrets["token"] else "bindings"
+    )
+    Scheduler(name, type_, host, connection=connection, transport=transport, **asked, **secrets).save()
+    click.echo(f"{name} registered; `jobledger schedulers check {name}` contacts it now")
+
+
+@schedulers.command()
+@click.argument("name")
+@as_json
+@connected
+def check(connection: Connection, name: str, machine: bool) -> None:
+    """Contact a scheduler now and say what was found. Exit code 1 when it is not up."""
+    item = connection.schedulers.post(f"/schedulers/{name}/check")
+    if machine:
+        dump(item)
+    else:
+        show_fields((item or {}).items())
+    if (item or {}).get("health", "up") != "up":
+        raise click.exceptions.Exit(1)
+
+
+@schedulers.command()
+@click.argument("name")
+@connected
+def remove(connection: Connection, name: str) -> None:
+    """Take a scheduler out of the registry. Runs that are on it are followed to their end."""
+    connection.schedulers.delete(f"/schedulers/{name}")
+    click.echo(f"{name} removed")
+
+
+def _secret(path: Path | None, *, strip: bool = True) -> str:
+    text = path.read_text() if path else ""
+    return text.strip() if strip else text
+
+
+def _address(item: dict[str, Any]) -> str:
+    return f"{item['host']}:{item['port']}" if item.get("port") else str(item["host"])

@@ -1,0 +1,117 @@
+"""How jobs and histories look at the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich.text import Text
+
+from jobledger.cli.output import VERDICT_STYLES, console, duration, local, show_fields, show_table, status_text
+from jobledger.views import HistoryEntry, JobView
+
+
+def job_table(views: Sequence[JobView]) -> None:
+    """Jobs, one a line: at 80 columns the name is what gets cut."""
+    columns = (("id", "fixed"), ("name", "fill"), ("type", "fixed"), ("status", "fixed"), ("created", "fixed"), ("ran", "number"))
+    rows = [
+        (
+            view.id[:13],
+            view.name.replace(view.id, "…"),
+            view.job_type.lower(),
+            status_text(view.status[:16], view.status_code),
+            local(view.creation_time, seconds=False),
+            duration(view.run_time_s),
+        )
+        for view in views
+    ]
+    show_table(columns, rows, nothing="no jobs")
+
+
+def job_details(view: JobView) -> None:
+    """Everything about one job that is not empty."""
+    times = (
+        ("created", view.creation_time),
+        ("asked to run", view.execute_time),
+        ("started", view.start_time),
+        ("ended", view.completion_time),
+    )
+    show_fields(
+        [
+            ("id", view.id),
+            ("name", view.name),
+            ("description", view.description),
+            ("status", status_text(view.status, view.status_code)),
+            ("message", view.status_message),
+            ("progress", None if view.progress is None else f"{view.progress:.0%}"),
+            ("type", view.job_type),
+            ("app", view.label),
+            ("owner", view.user),
+            ("groups", ", ".join(view.groups)),
+            ("scheduler", " ".join(text for text in (view.scheduler, view.scheduler_job_ref) if text)),
+            ("run", view.run or None),
+            ("exit code", view.exit_code),
+            ("exit signal", view.exit_signal),
+            *((name, local(time)) for name, time in times),
+            ("ran", duration(view.run_time_s)),
+            ("properties", _compact(view.extended_properties)),
+            ("HTCondor", _compact(view.condor)),
+            ("Dask", _compact(view.dask)),
+            ("workspace", view.workspace),
+            ("position", view.position),
+        ]
+    )
+
+
+def history_table(entries: Sequence[HistoryEntry]) -> None:
+    """A history: where, when, who, what, and what the ledger made of it."""
+    columns = (("position", "fixed"), ("recorded", "fixed"), ("who", "fill"), ("event", "fixed"), ("says", "fill"), ("verdict", "fixed"))
+    rows = [
+        (
+            entry.position,
+            local(entry.recorded_at)[11:],
+            who(entry),
+            entry.type,
+            says(entry),
+            Text(verdict(entry), style=VERDICT_STYLES.get(entry.verdict, "")),
+        )
+        for entry in entries
+    ]
+    if entries:
+        console().print(f"{local(entries[0].recorded_at)[:10]}, {len(entries)} events", style="dim")
+    show_table(columns, rows, nothing="no events")
+
+
+def who(entry: HistoryEntry) -> str:
+    """On whose behalf an event was said, short: a run by its number, everybody else by name."""
+    kind, _, name = entry.actor.partition(":")
+    if kind == "run":
+        return f"run {name.rpartition('.')[2]}"
+    return name or entry.source.removeprefix("/jobledger/")
+
+
+def says(entry: HistoryEntry) -> str:
+    """The point of an event's data, in a few words."""
+    data = entry.data
+    if status := data.get("status"):
+        return " ".join(str(text) for text in (status, data.get("message") or "") if text)
+    if files := data.get("files"):
+        return f"{len(files)} files"
+    return str(data.get("reason") or data.get("name") or "")
+
+
+def verdict(entry: HistoryEntry) -> str:
+    """The verdict, with its reason if it has one."""
+    return f"{entry.verdict}: {entry.reason}" if entry.reason else entry.verdict
+
+
+def change_line(view: JobView) -> None:
+    """One line for a job as it stands now."""
+    more = [view.status_message, "" if view.progress is None else f"{view.progress:.0%}", duration(view.run_time_s)]
+    line = Text.assemble(view.id, " ", status_text(view.status, view.status_code), *(f"  {text}" for text in more if text))
+    console().print(line, soft_wrap=True)
+
+
+def _compact(value: Any) -> str:
+    return msgspec.json.encode(value).decode() if value else ""
