@@ -18,32 +18,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from jobledger_contracts.job_events import CondorSpec, DaskSpec
 from jobledger_contracts.statuses import Status
+from jobledger_kit import errors
+from jobledger_kit.errors import JobledgerError, Kind, Unavailable
 
 
-class SchedulerError(Exception):
+class SchedulerError(JobledgerError):
     """Something about a scheduler went wrong. The text is for people and holds no secret."""
 
-    retryable: ClassVar[bool] = False
 
-
-class Unreachable(SchedulerError):
+class Unreachable(SchedulerError, Unavailable):
     """The scheduler does not answer. Nothing was done."""
 
-    retryable = True
 
-
-class OutcomeUnknown(SchedulerError):
+class OutcomeUnknown(SchedulerError, errors.OutcomeUnknown):
     """The answer was cut off: what was asked may or may not have been done. Look the runs up by their ids before asking again.
 
     `known` holds, for a submission of many, what is certain: the answers that did arrive.
     """
-
-    retryable = True
 
     def __init__(self, message: str, known: Sequence[Handle | SubmitRefused] = ()) -> None:
         super().__init__(message)
@@ -53,17 +49,25 @@ class OutcomeUnknown(SchedulerError):
 class AuthenticationFailed(SchedulerError):
     """The scheduler does not accept who we say we are, or does not let us do this."""
 
+    kind = Kind.REFUSED
+
 
 class Refused(SchedulerError):
     """The scheduler answered, and the answer is no. Nothing was done."""
+
+    kind = Kind.REFUSED
 
 
 class NotSupported(SchedulerError):
     """This kind of scheduler has no such operation."""
 
+    kind = Kind.REFUSED
+
 
 class Incompatible(SchedulerError):
     """The scheduler's version and ours do not go together."""
+
+    kind = Kind.REFUSED
 
 
 class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,1 +1,1 @@
-"""The schedulers we can hand runs to, behind one port."""
+"""HTCondor: runs are jobs of an access point's queue, reached through HTCondor's own bindings in a child process."""
