@@ -1,0 +1,185 @@
+"""Publishing to the log, and laying out its topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import aiokafka
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordTooLargeError, for_code
+
+from jobledger_contracts import topics
+from jobledger_contracts.catalogue import by_struct
+from jobledger_contracts.envelope import Event, encode
+from jobledger_contracts.ids import Position
+
+from .errors import OutcomeUnknown, TooLarge, TopicMismatch, Unavailable
+
+PUBLISH_TIMEOUT_S: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Bus(Protocol):
+    """Where events are published."""
+
+    async def publish(self, *events: Event) -> list[Position]:
+        """Append events to their topics, and return where each one stands, in the order given.
+
+        Returns only when the log has them all. Raises Unavailable when none was sent; OutcomeUnknown when some may have been: publish
+        the same events (with the same ids) again, the fold tells duplicates. Raises InvalidEvent or TooLarge for one that can never be
+        published; then none was sent.
+        """
+        ...
+
+
+class KafkaBus:
+    """The log in Kafka. Idempotent producer, acknowledged by all in-sync replicas, no lingering."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        client_id: str,
+        *,
+        security: Mapping[str, Any] | None = None,
+        topic_prefix: str = "",
+        timeout_s: float = PUBLISH_TIMEOUT_S,
+    ) -> None:
+        """`security` is what `ServiceSettings.kafka_security()` gives. `topic_prefix` goes before every topic's name."""
+        self._options = {"bootstrap_servers": bootstrap_servers, "client_id": client_id, **(security or {})}
+        self._prefix, self._timeout_s = topic_prefix, timeout_s
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect. Raises Unavailable; `publish` then tries again."""
+        await self._ready()
+
+    async def stop(self) -> None:
+        """Send what is under way, and disconnect."""
+        async with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def publish(self, *events: Event) -> list[Position]:
+        records = [(self._prefix + by_struct(type(event.data)).topic, *encode(event)) for event in events]
+        producer = await self._ready()
+        sent: list[asyncio.Future[Any]] = []
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for topic, key, value, headers in records:
+                    sent.append(await producer.send(topic, value=value, key=key, headers=headers))
+                acked = await asyncio.gather(*sent, return_exceptions=True)
+        except (KafkaError, TimeoutError) as error:
+            _observe(sent)
+            await self._discard(producer, error)
+            raise self._failure(error, sent=bool(sent)) from error
+        failed = next((result for result in acked if isinstance(result, BaseException)), None)
+        if failed is not None:
+            await self._discard(producer, failed)
+            raise self._failure(failed, sent=True) from failed
+        if any(metadata.offset < 0 for metadata in acked):
+            raise OutcomeUnknown("The events are in the log, but the broker did not say where.")
+        return [Position(metadata.partition, metadata.offset) for metadata in acked]
+
+    async def _ready(self) -> aiokafka.AIOKafkaProducer:
+        async with self._lock:
+            if self._producer is None:
+                producer = aiokafka.AIOKafkaProducer(
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=0,
+                    request_timeout_ms=int(self._timeout_s * 1000),
+                    max_request_size=topics.MAX_RECORD_BYTES + 64 * 1024,
+                    **self._options,
+                )
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        await producer.start()
+                except (KafkaError, TimeoutError, OSError) as error:
+                    await producer.stop()
+                    raise Unavailable(what="Kafka") from error
+                self._producer = producer
+            return self._producer
+
+    async def _discard(self, producer: aiokafka.AIOKafkaProducer, error: BaseException) -> None:
+        """Start anew after an error that an idempotent producer does not survive, such as a lost sequence."""
+        if isinstance(error, (MessageSizeTooLargeError, RecordTooLargeError, TimeoutError, KafkaTimeoutError, KafkaConnectionError)):
+            return
+        if isinstance(error, KafkaError) and error.retriable:
+            return
+        async with self._lock:
+            if self._producer is not producer:
+                return
+            self._producer = None
+        log.warning("The producer is replaced", error=repr(error))
+        try:
+            await producer.stop()
+        except KafkaError as stopping:
+            log.warning("The old producer did not stop well", error=repr(stopping))
+
+    @staticmethod
+    def _failure(error: BaseException, *, sent: bool) -> Exception:
+        if isinstance(error, (MessageSizeTooLargeError, RecordTooLargeError)) and not sent:
+            return TooLarge(topics.MAX_RECORD_BYTES)
+        if isinstance(error, (KafkaError, TimeoutError)):
+            return OutcomeUnknown() if sent else Unavailable(what="Kafka")
+        return error if isinstance(error, Exception) else OutcomeUnknown()
+
+
+def _observe(sent: Sequence[asyncio.Future[Any]]) -> None:
+    """Look at what becomes of records that nobody waits for any more, so that asyncio does not complain."""
+    for future in sent:
+        future.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+
+async def ensure_topics(
+    bootstrap_servers: str, partitions: int, *, security: Mapping[str, Any] | None = None, topic_prefix: str = "", replicas: int = 0
+) -> list[str]:
+    """Make the topics that are missing, and check those that are there. Returns the names of those that were made.
+
+    A key's partition follows from their number, so it can never change: another number is an error (TopicMismatch), and so are settings
+    that the record's safety depends on. Raises Unavailable when Kafka does not answer. Several may call it at once. `replicas` 0: as many
+    as there are brokers, at most 3.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **(security or {}))
+    try:
+        await admin.start()
+        names = [topic_prefix + topic for topic in topics.ALL]
+        copies = replicas or min(3, len((await admin.describe_cluster())["brokers"]))
+        wanted = [NewTopic(name, partitions, copies, topic_configs=topics.CONFIG) for name in names]
+        response = await admin.create_topics(wanted)
+        made = []
+        for name, code, *message in response.topic_errors:
+            error = for_code(code)
+            if code == 0:
+                made.append(name)
+            elif error.__name__ != "TopicAlreadyExistsError":
+                raise TopicMismatch(name, f"cannot be made: {error.__name__} {' '.join(str(m) for m in message if m)}")
+        for name in names:
+            if name not in made:
+                await _check_topic(admin, name, partitions)
+    except (KafkaError, OSError) as error:
+        raise Unavailable(what="Kafka") from error
+    finally:
+        await admin.close()
+    if made:
+        log.info("Topics made", topics=made, partitions=partitions)
+    return made
+
+
+async def _check_topic(admin: AIOKafkaAdminClient, name: str, partitions: int) -> None:
+    [described] = await admin.describe_topics([name])
+    found = len(described["partitions"])
+    if found != partitions:
+        raise TopicMismatch(name, f"has {found} partitions, {partitions} are configured; a key's partition depends on it, so it stays as it is")
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    settings = {entry[0]: entry[1] for response in responses for resource in response.resources for entry in resource[4]}
+    for setting in ("cleanup.policy", "message.timestamp.type"):
+        if settings.get(setting) != topics.CONFIG[setting]:
+            raise TopicMismatch(name, f"has {setting}={settings.get(setting)}, {topics.CONFIG[setting]} is needed")
