@@ -28,6 +28,7 @@ from .credentials import (
     sign_run_credential,
     verify_run_credential,
 )
+from .database import DATABASE_AWAY, Connection, Pool
 from .errors import InvalidRequest, NotFound, Unauthenticated, Unavailable
 from .keyring import KeyRing
 from .migrations import migrate_files, migrations_of
@@ -42,15 +43,6 @@ PACKAGE: Final = "jobledger_kit.access"
 CACHE_TTL_S: Final = 3.0
 MAX_CACHED: Final = 10_000
 MAX_REFUSED_CACHED: Final = 2_000
-
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-)
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +67,7 @@ class UserInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-async def migrate_access(connection: asyncpg.Connection) -> list[str]:
+async def migrate_access(connection: Connection) -> list[str]:
     """Bring the schema `access` up to date; any number of processes may do so at once."""
     return await migrate_files(connection, SCHEMA, migrations_of(PACKAGE))
 
@@ -83,7 +75,7 @@ async def migrate_access(connection: asyncpg.Connection) -> list[str]:
 class Access:
     """Checks tokens, and keeps users and keys. One per process; `pool` may be the service's own, queries name their schema."""
 
-    def __init__(self, pool: asyncpg.Pool, run_keys: KeyRing, *, clock: Clock | None = None, cache_ttl_s: float = CACHE_TTL_S) -> None:
+    def __init__(self, pool: Pool, run_keys: KeyRing, *, clock: Clock | None = None, cache_ttl_s: float = CACHE_TTL_S) -> None:
         self._pool, self._run_keys = pool, run_keys
         self._clock = clock or SystemClock()
         self._ttl_s = cache_ttl_s
@@ -173,7 +165,7 @@ class Access:
                 await connection.execute(self._sql["add_groups"], name, wanted)
         except asyncpg.CheckViolationError:
             raise InvalidRequest("Names of users and groups have letters, digits and . _ @ + - only, at most 100.") from None
-        except _AWAY as error:
+        except DATABASE_AWAY as error:
             raise Unavailable(what="The access database") from error
         self._forget(lambda principal: principal.name == name)
 
@@ -226,7 +218,7 @@ class Access:
     async def _fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         try:
             return await self._pool.fetch(self._sql[query], *arguments, timeout=5)
-        except _AWAY as error:
+        except DATABASE_AWAY as error:
             raise Unavailable(what="The access database") from error
 
 

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from . import errors as e
-from .auth import Principal
+from .credentials import Principal
 from .errors import FieldError, InvalidRequest, JobledgerError, TooLarge, UnsupportedMedia
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body_types: tuple[str, ...] = (JSON,)
     query: Any = None  #: a struct with one field per query parameter; read it with `read_query`
     headers: Mapping[str, str] = {}  #: request headers that matter, with their meaning
-    responses: Mapping[int, Any] = {200: None}  #: status -> struct, or None: no body
+    responses: Mapping[int, Any] = {}  #: status -> struct, or None: no body
     response_type: str = JSON  #: media type of the answers that are no problems
     errors: tuple[type[JobledgerError], ...] = ()
     tag: str = ""

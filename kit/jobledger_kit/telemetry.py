@@ -1,0 +1,272 @@
+"""What the services say of themselves: logs (a sentence and machine keys, no secrets) and metrics (declared once, with their meaning)."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+import msgspec
+import prometheus_client
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+REGISTRY: Final = CollectorRegistry()
+PREFIX: Final = "jobledger_"
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LATENCY_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class MetricKind(StrEnum):
+    """How a metric's numbers are to be read."""
+
+    COUNTER = "counter"  #: only grows; read its rate
+    GAUGE = "gauge"  #: as it is now
+    HISTOGRAM = "histogram"  #: how values are spread
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """A metric as the reference page shows it."""
+
+    name: str
+    kind: MetricKind
+    meaning: str
+    labels: tuple[str, ...]
+
+
+METRICS: Final[dict[str, Metric]] = {}
+"""Every metric that was declared, by its full name."""
+
+
+def counter(name: str, meaning: str, labels: Sequence[str] = ()) -> Counter:
+    """Declare a counter; its name ends in `_total`. Raises ValueError when it was declared before."""
+    _declare(name, MetricKind.COUNTER, meaning, labels)
+    return Counter(PREFIX + name, meaning, labels, registry=REGISTRY)
+
+
+def gauge(name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
+    """Declare a gauge; its name says the unit. Raises ValueError when it was declared before."""
+    _declare(name, MetricKind.GAUGE, meaning, labels)
+    return Gauge(PREFIX + name, meaning, labels, registry=REGISTRY)
+
+
+def histogram(name: str, meaning: str, labels: Sequence[str] = (), buckets: Sequence[float] = LATENCY_BUCKETS_S) -> Histogram:
+    """Declare a histogram; its name says the unit. Raises ValueError when it was declared before."""
+    _declare(name, MetricKind.HISTOGRAM, meaning, labels)
+    return Histogram(PREFIX + name, meaning, labels, registry=REGISTRY, buckets=buckets)
+
+
+def _declare(name: str, kind: MetricKind, meaning: str, labels: Sequence[str]) -> None:
+    if PREFIX + name in METRICS:
+        raise ValueError(f"the metric {name} is declared twice")
+    if (kind is MetricKind.COUNTER) != name.endswith("_total"):
+        raise ValueError(f"{name}: counters, and only they, end in _total")
+    METRICS[PREFIX + name] = Metric(PREFIX + name, kind, meaning, tuple(labels))
+
+
+def render_metrics() -> bytes:
+    """Every metric in Prometheus' text format."""
+    return prometheus_client.generate_latest(REGISTRY)
+
+
+prometheus_client.ProcessCollector(registry=REGISTRY)
+prometheus_client.GCCollector(registry=REGISTRY)
+
+HTTP_REQUESTS: Final = counter("http_requests_total", "Requests answered, by route and status", ("method", "route", "status"))
+HTTP_SECONDS: Final = histogram("http_request_seconds", "Time from a request's head to its answer's end", ("method", "route"))
+SSE_CLIENTS: Final = gauge("sse_clients", "Open event streams")
+SSE_DROPPED: Final = counter("sse_clients_dropped_total", "Event streams closed because the client was too slow")
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+_SECRET_KEY = re.compile(
+    r"(?i)(passw(or)?d|passphrase|secret|token|credential|authorization|api_?key|private_?key|cookie)(?!s?_?(id|file|dir|path)\b)"
+)
+_SECRET_TEXT = re.compile(
+    r"\bjl(?P<kind>[kr])_[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]+)?"  # our own tokens
+    r"|(?P<scheme>\b[a-z][a-z0-9+.\-]*://[^/\s:@]*):[^@/\s]+(?=@)"  # a URL's password
+    r"|(?P<bearer>\b[Bb]earer )[A-Za-z0-9._~+/\-]{8,}=*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+)
+_MASK: Final = "***"
+
+
+def redact_text(text: str) -> str:
+    """Mask what looks like a secret inside a text.
+
+    >>> redact_text("cannot connect to postgresql://ada:tiger@db")
+    'cannot connect to postgresql://ada:***@db'
+    """
+
+    def mask(match: re.Match[str]) -> str:
+        if match["kind"]:
+            return f"jl{match['kind']}_{_MASK}"
+        if match["scheme"]:
+            return f"{match['scheme']}:{_MASK}"
+        return f"{match['bearer'] or ''}{_MASK}"
+
+    return _SECRET_TEXT.sub(mask, text)
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: mask values whose key names a secret, and texts that look like one, at any depth."""
+    for key, value in event.items():
+        event[key] = _clean(key, value)
+    return event
+
+
+def _clean(key: str, value: Any) -> Any:
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    if _SECRET_KEY.search(key) and value not in ("", b""):
+        return _MASK
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {name: _clean(str(name), member) for name, member in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_clean("", member) for member in value]
+    return redact_text(repr(value)) if not isinstance(value, bytes) else f"<{len(value)} bytes>"
+
+
+def _to_json(event: Any, **_options: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+def set_up_logging(
+    service: str,
+    *,
+    format: Literal["json", "console"] = "json",
+    level: Literal["debug", "info", "warning", "error"] = "info",
+    instance: str = "",
+) -> None:
+    """Send every log line, ours and the libraries', to standard output in one form. Called once, by the composition root."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info if format == "json" else _keep,
+        _identify(service, instance),
+        redact if format == "json" else _redact_but_exception,
+    ]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: Any = structlog.processors.JSONRenderer(serializer=_to_json) if format == "json" else structlog.dev.ConsoleRenderer()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name, least in _LOUD.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+    logging.captureWarnings(capture=True)
+    _request_log.service, _request_log.instance = service, instance
+    _request_log.direct = format == "json" and root.isEnabledFor(logging.INFO)
+
+
+_LOUD: Final = {"aiokafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING, "kafka": logging.WARNING}
+"""Libraries whose informative lines would drown ours."""
+
+
+def _identify(service: str, instance: str) -> Any:
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", service)
+        if instance:
+            event.setdefault("instance", instance)
+        return event
+
+    return add
+
+
+def _keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return event
+
+
+def _redact_but_exception(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """On a console the renderer draws the traceback itself, from the exception; everything else is masked."""
+    kept = event.pop("exc_info", None)
+    redact(logger, method, event)
+    if kept is not None:
+        event["exc_info"] = kept
+    return event
+
+
+# --- the log line of a request --------------------------------------------------------------------------------------
+
+
+class _RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    timestamp: str
+    level: str
+    logger: str
+    service: str
+    event: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    request_id: str
+    route: str = ""
+    actor: str = ""
+    instance: str = ""
+
+
+class _RequestLog:
+    """Where request lines go. As JSON they are encoded directly: structlog's processors would cost each request more than its routing."""
+
+    def __init__(self) -> None:
+        self._logger = structlog.get_logger("jobledger.http")
+        self._encode = msgspec.json.Encoder().encode
+        self.service, self.instance, self.direct = "", "", False
+
+    def write(self, *, method: str, path: str, route: str, status: int, duration_ms: float, request_id: str, actor: str) -> None:
+        path = path[:500]
+        if "jl" in path:
+            path = redact_text(path)
+        level = "warning" if status >= 500 else "info"
+        if not self.direct:
+            fields = {"method": method, "path": path, "route": route, "status": status, "duration_ms": duration_ms}
+            getattr(self._logger, level)("Request answered", **fields, request_id=request_id, actor=actor)
+            return
+        now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+        line = _RequestLine(
+            now,
+            level,
+            "jobledger.http",
+            self.service,
+            "Request answered",
+            method,
+            path,
+            status,
+            duration_ms,
+            request_id,
+            route,
+            actor,
+            self.instance,
+        )
+        # Through the same text stream as every other line, so that lines never mix.
+        sys.stdout.write(self._encode(line).decode() + "\n")
+        sys.stdout.flush()
+
+
+_request_log = _RequestLog()
+
+
+def log_request(*, method: str, path: str, route: str, status: int, duration_ms: float, request_id: str, actor: str) -> None:
+    """One canonical line for each request. Never the query or a header: both may hold secrets."""
+    _request_log.write(method=method, path=path, route=route, status=status, duration_ms=duration_ms, request_id=request_id, actor=actor)
