@@ -56,6 +56,8 @@ class Condor(Part):
     """condor_master, which looks after the daemons itself."""
 
     name = "condor"
+    # Each look is a process of its own.
+    probe_interval_s = 0.3
 
     @property
     def port(self) -> int | None:

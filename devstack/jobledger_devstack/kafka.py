@@ -84,7 +84,7 @@ class Kafka(Part):
         properties, log4j, data = folder / "server.properties", folder / "log4j2.properties", folder / "data"
         properties.write_text(server_properties(data=data, broker_port=ports["kafka"], controller_port=ports["kafka_controller"]))
         log4j.write_text(LOG4J)
-        java: Argv = [self._java, f"-Xmx{HEAP}", "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{self._jars}/*"]
+        java: Argv = [self._java, f"-Xmx{HEAP}", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{self._jars}/*"]
         if not (data / "meta.properties").exists():
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             argv: Argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import requests
-from jgo.maven import MavenContext
-
 from jobledger_devstack.cache import Report, ensure_entry
 from jobledger_devstack.errors import FetchFailed
 
@@ -66,6 +63,9 @@ def _fetch(folder: Path, jars: list[Jar], report: Report) -> None:
 
 
 def _fetch_one(jar: Jar, repository: Path, folder: Path) -> None:
+    import requests
+    from jgo.maven import MavenContext
+
     context = MavenContext(repo_cache=repository, timeout=60)
     try:
         path = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()

@@ -41,6 +41,7 @@ class Part:
     once: bool = False
     """True for a step: its process (if any) ends with exit code 0 and the part is ready then."""
     ready_timeout_s: float = 60.0
+    probe_interval_s: float = 0.1
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -52,6 +53,10 @@ class Part:
 
     def prepare(self, report: Report) -> None:
         """Fetch and build what can be before anything else runs. May block for minutes; idempotent. Raises `StackError`."""
+
+    def stale(self) -> bool:
+        """True when an address it was started with has changed since: it is started again before the stack is called ready."""
+        return False
 
     def port_names(self) -> tuple[str, ...]:
         """The ports it listens on. Before its first start they are chosen; after that they are kept."""

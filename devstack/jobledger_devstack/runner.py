@@ -22,7 +22,8 @@ from jobledger_devstack.process import Launch, PidFile, end, find, mark
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 10.0
 START_ATTEMPTS = 3
 """How often a part may fail before it was ever ready; after that the whole start is given up."""
-PROBE_INTERVAL_S = 0.1
+MAX_LOG_BYTES = 20 * 2**20
+"""A log that is longer when its part starts is put aside as `.1`, in place of the one before."""
 
 log = structlog.get_logger("supervisor")
 
@@ -56,6 +57,21 @@ class Runner:
         await (self._run_once() if self.part.once else self._run_for_ever())
 
     async def _run_once(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                await self._take_step()
+            except PartFailed as error:
+                if attempt == START_ATTEMPTS:
+                    raise
+                await log.awarning("a step failed and is tried again", part=self.part.name, reason=error.reason)
+                await asyncio.sleep(backoff_s)
+                backoff_s *= 4
+            else:
+                return
+
+    async def _take_step(self) -> None:
+        await self._choose_ports()
         self._board.update(self.part.name, Phase.STARTING)
         launch = await asyncio.to_thread(self.part.launch)
         if launch is None:
@@ -96,8 +112,7 @@ class Runner:
         """Start the process and wait until it answers; raises `PartFailed`."""
         if not self.ready.is_set():
             # Later on the port stays: everybody else has its address by then.
-            for port_name in self.part.port_names():
-                await asyncio.to_thread(self.part.context.ports.ensure, port_name)
+            await self._choose_ports()
         self._board.update(self.part.name, Phase.STARTING)
         launch = await asyncio.to_thread(self.part.launch)
         if launch is None:
@@ -109,10 +124,14 @@ class Runner:
                 raise PartFailed(self.part.name, f"ended with exit code {self._process.returncode} before it was ready")
             if time.monotonic() > deadline:
                 raise PartFailed(self.part.name, f"did not answer within {self.part.ready_timeout_s:.0f} s")
-            await asyncio.sleep(PROBE_INTERVAL_S)
+            await asyncio.sleep(self.part.probe_interval_s)
         # A stranger on our port may have answered in place of a process that could not bind it.
         if self._process is not None and self._process.returncode is not None:
             raise PartFailed(self.part.name, f"ended with exit code {self._process.returncode} before it was ready")
+
+    async def _choose_ports(self) -> None:
+        for name in self.part.port_names():
+            await asyncio.to_thread(self.part.context.ports.ensure, name)
 
     def _become_ready(self) -> None:
         self._board.update(self.part.name, Phase.READY, pid=self._process.pid if self._process and not self.part.once else None)
@@ -120,6 +139,8 @@ class Runner:
 
     async def _spawn(self, launch: Launch) -> None:
         environment = {**launch.env, **mark(self.part.context.home, self.part.name)}
+        if self._log_path.exists() and self._log_path.stat().st_size > MAX_LOG_BYTES:
+            self._log_path.replace(self._log_path.with_suffix(".log.1"))
         with self._log_path.open("ab") as file:
             try:
                 self._process = await asyncio.create_subprocess_exec(
@@ -146,6 +167,13 @@ class Runner:
             return await asyncio.wait_for(self._process.wait(), timeout_s)
         except TimeoutError:
             return None
+
+    async def restart_if_stale(self) -> None:
+        """Start the part again if it was told an address that has changed since, and wait until it is ready again."""
+        if self._process is not None and self.part.stale():
+            self.ready.clear()
+            self._process.terminate()
+            await self.ready.wait()
 
     async def stop(self) -> None:
         """Ask the process to end, insist after its grace, and end what it left behind."""

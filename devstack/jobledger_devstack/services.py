@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from jobledger_devstack.files import ensure_secret, write_atomically
 from jobledger_devstack.layout import Layout
 from jobledger_devstack.part import Context, Part
 from jobledger_devstack.postgres import database_url
-from jobledger_devstack.process import Launch
+from jobledger_devstack.process import Argv, Launch
 
 NOUNS = {"jobs": "jobs", "schedulers": "schedulers", "provisioner": "clusters"}
 """service -> the noun that prefixes its routes."""
@@ -64,13 +65,17 @@ class Init(Part):
         super().__init__(context)
         self.needs = _backbone(context)
 
+    def port_names(self) -> tuple[str, ...]:
+        # Chosen before any service starts, because each is told where the jobs service will be.
+        return tuple(NOUNS)
+
     def launch(self) -> Launch:
         layout = self.context.layout
         for name in ("run-credential.key", "sealing.key"):
             ensure_secret(layout.secrets / name)
         environment = context_environment(self.context)
         write_atomically(layout.services_env, "".join(f"{name}={value}\n" for name, value in environment.items()), mode=0o600)
-        argv = [sys.executable, "-m", "jobledger_kit.init", "--admin-key-file", str(layout.admin_key)]
+        argv: Argv = [sys.executable, "-m", "jobledger_kit.init", "--admin-key-file", layout.admin_key]
         return Launch(argv, self.context.users.invoking, {**_inherited(), **environment}, layout.home)
 
 
@@ -82,6 +87,7 @@ class Service(Part):
     def __init__(self, context: Context, name: str) -> None:
         super().__init__(context)
         self.name = name
+        self._told: dict[str, str] = {}
 
     @property
     def port(self) -> int | None:
@@ -99,8 +105,12 @@ class Service(Part):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         own = {"JOBLEDGER_HTTP_PORT": str(self.context.ports[self.name]), "JOBLEDGER_DATA_DIR": str(folder)}
-        environment = {**_inherited(), **context_environment(self.context), **own}
+        self._told = context_environment(self.context)
+        environment = {**_inherited(), **self._told, **own}
         return Launch([sys.executable, "-m", f"jobledger_{self.name}"], self.context.users.invoking, environment, folder, stop_grace_s=15)
+
+    def stale(self) -> bool:
+        return self._told != context_environment(self.context)
 
     async def probe(self) -> bool:
         async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
@@ -113,7 +123,7 @@ class Service(Part):
 
 def _inherited() -> dict[str, str]:
     """Our own environment, for our own services: they may need the user's proxies, certificates or cloud settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_API_KEY")}
 
 
 class Registration(Part):
@@ -145,21 +155,28 @@ class Registration(Part):
         headers = {"Authorization": f"Bearer {self.context.layout.admin_key.read_text().strip()}"}
         async with httpx.AsyncClient(base_url=self._schedulers.url, headers=headers, timeout=15, trust_env=False) as client:
             for body in self._bodies:
-                await self._introduce(client, body)
+                try:
+                    await introduce(client, body, self.context.layout.home / "registered.json")
+                except httpx.TransportError as error:
+                    # Whether it arrived is unknown; saying it again does no harm.
+                    raise PartFailed(self.name, f"the schedulers service does not answer: {error!r}") from error
 
-    async def _introduce(self, client: httpx.AsyncClient, body: dict[str, Any]) -> None:
-        """Create the scheduler; where it is known already, replace it if what we say of it has changed since we last said it."""
-        note = self.context.layout.home / "registered.json"
-        said: dict[str, str] = msgspec.json.decode(note.read_bytes()) if note.exists() else {}
-        digest = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
-        answer = await client.post("/schedulers", json=body)
-        if answer.status_code in {200, 409} and said.get(body["name"]) != digest:
-            answer = await client.put(f"/schedulers/{body['name']}", json=body)
-        elif answer.status_code == 409:
+
+async def introduce(client: httpx.AsyncClient, body: dict[str, Any], note: Path) -> None:
+    """Create the scheduler; where it is known already, replace it if what we say of it has changed since we last said it.
+
+    `note` is the file that remembers what was said. Raises `PartFailed` when the service refuses.
+    """
+    said: dict[str, str] = msgspec.json.decode(note.read_bytes()) if note.exists() else {}
+    name, digest = body["name"], hashlib.sha256(msgspec.json.encode(body)).hexdigest()
+    answer = await client.post("/schedulers", json=body)
+    if answer.status_code in {200, 409}:
+        if said.get(name) == digest:
             return
-        if answer.is_error:
-            raise PartFailed(self.name, f"the schedulers service refused {body['name']}: {answer.status_code} {answer.text[:500]}")
-        write_atomically(note, msgspec.json.encode({**said, body["name"]: digest}), mode=0o600)
+        answer = await client.put(f"/schedulers/{name}", json=body)
+    if answer.is_error:
+        raise PartFailed(Registration.name, f"the schedulers service refused {name}: {answer.status_code} {answer.text[:500]}")
+    write_atomically(note, msgspec.json.encode({**said, name: digest}), mode=0o600)
 
 
 def condor_body(port: int, idtoken: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -101,9 +102,14 @@ class Stack:
         return mint_token(self.layout.home, identity, lifetime_s)
 
     def _make_home(self) -> None:
+        home = self.layout.home
+        if not re.fullmatch(r"[\w./@+-]+", str(home)):
+            raise StackError(f"the data folder {home} has a character in its path that HTCondor's or Kafka's configuration cannot carry")
+        if home.is_dir() and any(home.iterdir()) and not self.layout.options.exists() and not self.layout.up_lock.exists():
+            raise StackError(f"{home} is neither empty nor a data folder of Jobledger; choose another")
         # As root other users work in folders below; as anybody else it is nobody's business.
-        self.layout.home.mkdir(parents=True, exist_ok=True)
-        self.layout.home.chmod(0o755 if os.geteuid() == 0 else 0o700)
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o755 if os.geteuid() == 0 else 0o700)
         self.layout.logs.mkdir(exist_ok=True)
         self.layout.logs.chmod(0o700)
 
@@ -127,7 +133,7 @@ class Stack:
             if snapshot != last and on_progress is not None:
                 on_progress(snapshot)
             last = snapshot
-            if snapshot.complete and snapshot.running:
+            if snapshot.ready:
                 return self.endpoints()
             if not snapshot.running:
                 if snapshot.failure:

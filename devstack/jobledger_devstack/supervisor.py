@@ -121,6 +121,8 @@ async def _complete(context: Context, runners: dict[str, Runner], board: Board) 
     """When the last part is ready, publish the addresses and say so."""
     for runner in runners.values():
         await runner.ready.wait()
+    for runner in runners.values():
+        await runner.restart_if_stale()
     endpoints = build_endpoints(context, [runner.part for runner in runners.values()])
     write_atomically(context.layout.endpoints, msgspec.json.format(msgspec.json.encode(endpoints)), mode=0o600)
     board.complete()
