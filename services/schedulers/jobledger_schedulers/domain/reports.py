@@ -1,0 +1,130 @@
+"""What this service says of runs: the events, with ids that are the same whenever the same is said again.
+
+A crash between saying something and remembering that it was said leads to saying it again; the fold then finds the id among the
+latest and calls it a duplicate. So an id is made of the run and of all that makes a report different from the run's others: a count of
+the reports before it (a run may be suspended and go on many times within one execution), and what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from jobledger_contracts.envelope import Event, new_event
+from jobledger_contracts.ids import derived_id
+from jobledger_contracts.job_events import ResultFile, ResultsCollected, StatusChanged
+from jobledger_contracts.statuses import Status
+
+from .runs import Run, Seen
+
+ACTOR = "service:schedulers"
+HEALTH_SOURCE = "/jobledger/schedulers"
+FILES_BYTES = 600_000  #: of the files' names and digests in one event, below what one record may hold
+MESSAGE_CHARS = 2000
+EVIDENCE_BYTES = 32_768
+
+
+def source_of(scheduler: str) -> str:
+    """Who says it, when it is about a run on that scheduler."""
+    return f"{HEALTH_SOURCE}/{scheduler}"
+
+
+def submitted(run: Run, ref: str, now: datetime) -> Event:
+    """The scheduler has the run."""
+    data = StatusChanged(job_id=run.job_id, status=Status.SUBMITTED, run=run.run, restarts=0, scheduler_job_ref=ref)
+    return _event(run, data, derived_id("submitted", run.run_id), now)
+
+
+def changed(run: Run, seen: Seen, now: datetime, evidence: Mapping[str, Any] | None = None) -> Event:
+    """A look showed something new."""
+    what = derived_id("seen", msgspec.json.encode(seen).decode())
+    return _event(run, _status_changed(run, seen, evidence), derived_id("observed", run.run_id, str(run.reports), what), now)
+
+
+def ended(run: Run, seen: Seen, now: datetime, evidence: Mapping[str, Any] | None = None) -> Event:
+    """The run is over. One id for each run: whatever may be said of its end, only the first counts."""
+    return _event(run, _status_changed(run, seen, evidence), derived_id("ended", run.run_id), now)
+
+
+def never_placed(run: Run, status: Status, message: str, now: datetime) -> Event:
+    """The run is over before any scheduler had it: refused, or stopped in time."""
+    data = StatusChanged(job_id=run.job_id, status=status, run=run.run, message=shortened(message))
+    return _event(run, data, derived_id("ended", run.run_id), now)
+
+
+def noted(run: Run, effect_key: str, message: str, now: datetime) -> Event:
+    """What was asked of a run could not be done; its status stays as it was last seen."""
+    seen = run.seen or Seen(ref=run.ref)
+    data = _status_changed(run, msgspec.structs.replace(seen, message=message), None)
+    return _event(run, data, derived_id("noted", effect_key), now)
+
+
+def collected(run: Run, files: Sequence[ResultFile], missing: Sequence[str], now: datetime) -> list[Event]:
+    """The run's output is in the workspace; in several events when one cannot name all of it."""
+    events = []
+    for number, part in enumerate(_parts(files)):
+        data = ResultsCollected(job_id=run.job_id, run=run.run, files=part, missing=list(missing) if number == 0 else [])
+        events.append(_event(run, data, derived_id("collected", run.run_id, str(number)), now))
+    return events
+
+
+def shortened(message: str) -> str:
+    """Keep a message to what people read; a scheduler's own words may be pages."""
+    message = message.replace("\0", "")
+    return message if len(message) <= MESSAGE_CHARS else message[: MESSAGE_CHARS - 1] + "…"
+
+
+def _status_changed(run: Run, seen: Seen, evidence: Mapping[str, Any] | None) -> StatusChanged:
+    said_before = bool(run.seen and run.seen.message)
+    return StatusChanged(
+        job_id=run.job_id,
+        status=seen.status,
+        run=run.run,
+        restarts=seen.restarts,
+        message=shortened(seen.message) if seen.message or said_before else None,  # else the run's own words stay
+        scheduler_job_ref=seen.ref or run.ref or None,
+        exit_code=seen.exit_code,
+        exit_signal=seen.exit_signal,
+        evidence=fit(evidence or {}),
+    )
+
+
+def fit(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep evidence to what an event can hold: no NUL characters, and not more than a reader wants."""
+    raw = msgspec.json.encode(evidence)
+    if len(raw) > EVIDENCE_BYTES:
+        return {"omitted": f"{len(raw)} bytes"}
+    if b"\\u0000" in raw:
+        raw = raw.replace(b"\\u0000", b"")
+    cleaned: dict[str, Any] = msgspec.json.decode(raw)
+    return cleaned
+
+
+def _event(run: Run, data: StatusChanged | ResultsCollected, event_id: str, now: datetime) -> Event:
+    """The time never goes back within a run: with an earlier time than the last one's, a report would be taken for a late one."""
+    time = max(now, run.reported_at) if run.reported_at else now
+    return new_event(
+        data,
+        id=event_id,
+        source=source_of(run.scheduler),
+        time=time,
+        actor=ACTOR,
+        correlation_id=run.correlation_id,
+        causation_id=run.causation_id,
+        traceparent=run.traceparent,
+    )
+
+
+def _parts(files: Sequence[ResultFile]) -> Iterator[list[ResultFile]]:
+    part: list[ResultFile] = []
+    size = 0
+    for file in files:
+        own = len(file.path.encode()) + 120
+        if part and size + own > FILES_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(file)
+        size += own
+    yield part

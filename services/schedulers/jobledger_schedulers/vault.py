@@ -1,0 +1,46 @@
+"""Schedulers' credentials: sealed before they are stored, opened only to connect, never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from jobledger_kit.seal import Sealer
+
+FIELDS: Final = ("password", "private_key", "private_key_pass", "token")
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What gets us into a scheduler. Nothing of it is in the repr."""
+
+    password: str = ""
+    private_key: str = ""
+    private_key_pass: str = ""
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials({', '.join(self.given)})"
+
+    @property
+    def given(self) -> Sequence[str]:
+        """The names of those that are set."""
+        return tuple(name for name in FIELDS if getattr(self, name))
+
+
+class Vault:
+    """Seals and opens. What was sealed for one scheduler does not open for another."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def seal(self, scheduler: str, credentials: Credentials) -> bytes:
+        return self._sealer.seal(msgspec.json.encode(credentials), _context(scheduler))
+
+    def open(self, scheduler: str, sealed: bytes) -> Credentials:
+        """Raises CannotOpen."""
+        return msgspec.json.decode(self._sealer.open(sealed, _context(scheduler)), type=Credentials)
+
+
+def _context(scheduler: str) -> str:
+    return f"schedulers/{scheduler}/credentials"
