@@ -1,0 +1,385 @@
+"""Runs as jobs of an HTCondor access point, through its bindings. Each run is one condor cluster, spooled."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from jobledger_contracts.ids import parse_run_id
+
+from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
+from jobledger_schedulers.adapters.htcondor.command import CREDENTIAL_FILE, LOG, RUN_ID_ATTRIBUTE, NotSubmittable, Submission, describe
+from jobledger_schedulers.adapters.htcondor.parse import (
+    PROJECTION,
+    SPOOLING,
+    JobStatus,
+    half_submitted,
+    judge,
+    missing_procs,
+    run_of,
+    version_of,
+)
+from jobledger_schedulers.adapters.port import (
+    AdapterSettings,
+    AuthenticationFailed,
+    Collected,
+    Handle,
+    Observation,
+    OutcomeUnknown,
+    RunSpec,
+    SchedulerError,
+    SchedulerIdentity,
+    SubmitRefused,
+)
+
+log = structlog.get_logger()
+
+RUNS_PER_QUERY = 250
+"""Run ids in one constraint: some 10 kB of text."""
+ASK_FOR_ALL_FROM = 100
+"""From so many runs on, `observe` asks for all of ours instead of naming them."""
+UPLOAD_BYTES_PER_S = 2**20
+"""The slowest upload that we still wait for."""
+RETRIEVE_SILENCE_S = 900.0
+"""Between two batches of results; a schedd that hangs ends a retrieval by itself after 20 s."""
+OTHERS_PATIENCE_S = 900.0
+"""How long a run that another instance of us began to hand over may wait for its files."""
+SETTLING_S = 60.0
+"""How long after an upload the schedd may still say that it waits for it."""
+LEAVE_IN_QUEUE_S = 10 * 86_400
+"""How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
+HELD_WHEN_SPOOLED_S = 10.0
+"""How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
+
+
+class HTCondorAdapter:
+    """One identity at one access point. See `port.SchedulerAdapter`."""
+
+    events = None
+
+    def __init__(self, settings: AdapterSettings) -> None:
+        self._settings = settings
+        self._bindings = Bindings(settings)
+        self._preparing = asyncio.Lock()
+        self._submitter = ""
+        self._owner = ""
+        self._busy: dict[str, float] = {}  #: run id -> until when (monotonic) a missing upload is nothing strange
+        self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
+
+    # -- handing over -------------------------------------------------------------------------------------------------------------
+
+    async def submit(self, specs: Sequence[RunSpec]) -> list[Handle | SubmitRefused]:
+        """Write, stage and send each run; the answers stand in the order of `specs`."""
+        await self._prepare()
+        answers: dict[str, Handle | SubmitRefused] = {}
+        staged = await asyncio.to_thread(self._stage, specs, answers)
+        runs = [{"run_id": run, "description": made.description, "count": made.count} for run, (made, _) in staged.items()]
+        silence_s = self._settings.timeout_s + max((size for _, size in staged.values()), default=0) / UPLOAD_BYTES_PER_S
+
+        def answered(items: list[Any]) -> None:
+            for item in items:
+                run = item["run_id"]
+                if "cluster" in item:
+                    answers[run] = Handle(run, str(item["cluster"]))
+                    self._remember(run, staged[run][0].count)
+                    self._busy[run] = time.monotonic() + SETTLING_S
+                else:
+                    answers[run] = SubmitRefused(run, f"HTCondor refuses the job: {item['refused']}")
+
+        self._busy.update(dict.fromkeys(staged, float("inf")))
+        try:
+            if runs:
+                await self._bindings.transfer("submit", silence_s=silence_s, on_items=answered, runs=runs)
+        except SchedulerError as error:
+            if isinstance(error, OutcomeUnknown) or any(run in answers for run in staged):
+                raise OutcomeUnknown(str(error), known=[answers[spec.run_id] for spec in specs if spec.run_id in answers]) from error
+            raise
+        finally:
+            for run in staged:
+                if self._busy.get(run) == float("inf"):
+                    del self._busy[run]
+            await asyncio.to_thread(self._unstage, list(staged))
+        return [answers[spec.run_id] for spec in specs]
+
+    def _stage(self, specs: Sequence[RunSpec], answers: dict[str, Handle | SubmitRefused]) -> dict[str, tuple[Submission, int]]:
+        """Write descriptions and credential files; refuse what cannot be. Returns run id -> (submission, bytes to send)."""
+        staged: dict[str, tuple[Submission, int]] = {}
+        for spec in specs:
+            folder = self._folder(spec.run_id)
+            try:
+                submission = describe(spec, folder, self._submitter)
+                size = _check_inputs(spec)
+            except NotSubmittable as refusal:
+                answers[spec.run_id] = SubmitRefused(spec.run_id, str(refusal))
+                continue
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if spec.credential:
+                write_private(folder / CREDENTIAL_FILE, spec.credential + "\n")
+            staged[spec.run_id] = submission, size
+        return staged
+
+    def _unstage(self, runs: Iterable[str]) -> None:
+        for run in runs:
+            shutil.rmtree(self._folder(run), ignore_errors=True)
+
+    def _folder(self, run_id: str) -> Path:
+        parse_run_id(run_id)  # it becomes a path
+        return self._settings.private_dir / "runs" / run_id
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------
+
+    async def find(self, run_ids: Sequence[str]) -> dict[str, Observation]:
+        """Look by run id in the queue, then in the history. What was only half handed over is removed, and counts as not there."""
+        return {seen.run_id: seen for seen in await self._look(run_ids, everything=False) if not seen.gone}
+
+    async def observe(self, run_ids: Collection[str]) -> list[Observation]:
+        """One query for all of them; one more into the history when some have left the queue."""
+        return await self._look(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM)
+
+    async def _look(self, run_ids: Collection[str], *, everything: bool) -> list[Observation]:
+        if not run_ids:
+            return []
+        await self._prepare()
+        wanted = set(run_ids)
+        rows: list[dict[str, Any]] = []
+        for constraint in ["true"] if everything else list(_members(wanted)):
+            rows += await self._query(constraint)
+        rows = [row for row in rows if run_of(row) in wanted]
+        rows = await self._without_half_submitted(rows)
+        seen = {run_of(row) for row in rows}
+        left = sorted((wanted - seen) | missing_procs(rows))
+        history = await self._history(left) if left else []
+        judged = judge(rows, history)
+        for run, observation in judged.items():
+            self._remember(run, observation.evidence.get("procs", 1))
+        for run in wanted - judged.keys():
+            self._procs.pop(run, None)
+        unknown = "neither the queue nor the history of the access point has this run"
+        return [judged.get(run) or Observation(run_id=run, gone=True, message=unknown) for run in run_ids]
+
+    async def _query(self, constraint: str) -> list[dict[str, Any]]:
+        return await self._bindings.rows("query", constraint=f"{await self._ours()} && {constraint}", projection=PROJECTION)
+
+    async def _history(self, runs: Sequence[str]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for batch in _batches(runs, RUNS_PER_QUERY):
+            # A look that finds all it is to find ends there; another goes back to the oldest of these runs' jobs.
+            match = sum(self._procs[run] for run in batch) if all(run in self._procs for run in batch) else -1
+            constraint = f"{await self._ours()} && {next(_members(batch))}"
+            rows += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=match, since=_since(batch))
+        return rows
+
+    async def _without_half_submitted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        self._busy = {run: until for run, until in self._busy.items() if until > now}
+        orphans = half_submitted(rows, self._submitter, self._busy, OTHERS_PATIENCE_S)
+        if not orphans:
+            return rows
+        log.warning("Runs that were handed over only half are removed, to be submitted again", clusters=orphans)
+        ids = ",".join(str(cluster) for cluster in sorted(orphans))
+        constraint = f'{await self._ours()} && stringListIMember(string(ClusterId), "{ids}")'
+        await self._bindings.control("act", action="Remove", constraint=constraint, reason="its input files never arrived", code=0)
+        return [row for row in rows if row["ClusterId"] not in orphans]
+
+    # -- acting -------------------------------------------------------------------------------------------------------------------
+
+    async def stop(self, run_ids: Sequence[str], reason: str) -> None:
+        """Remove jobs, but not completed ones, whose output waits to be retrieved."""
+        await self._act("Remove", run_ids, f"JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}", reason)
+
+    async def hold(self, run_ids: Sequence[str], reason: str) -> None:
+        """Hold jobs, once their input files have arrived: the schedd would silently undo a hold before that."""
+        deadline = time.monotonic() + HELD_WHEN_SPOOLED_S
+        spooling = f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =?= {SPOOLING}"
+        while True:
+            waiting: list[dict[str, Any]] = []
+            for constraint in _members(run_ids):
+                waiting += await self._query(f"{spooling} && {constraint}")
+            if not waiting:
+                break
+            if time.monotonic() > deadline:
+                raise OutcomeUnknown("input files are still on their way: HTCondor holds no job before they have arrived")
+            await asyncio.sleep(0.2)
+        statuses = " || ".join(f"JobStatus =?= {status}" for status in (JobStatus.IDLE, JobStatus.RUNNING, JobStatus.SUSPENDED))
+        await self._act("Hold", run_ids, f"({statuses})", reason)
+
+    async def release(self, run_ids: Sequence[str], reason: str) -> None:
+        """Release held jobs."""
+        await self._act("Release", run_ids, f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =!= {SPOOLING}", reason)
+
+    async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
+        """Stop running jobs where they are; they keep their machine."""
+        await self._act("Suspend", run_ids, f"JobStatus =?= {JobStatus.RUNNING}", reason)
+
+    async def resume(self, run_ids: Sequence[str], reason: str) -> None:
+        """Let suspended jobs go on."""
+        await self._act("Continue", run_ids, f"JobStatus =?= {JobStatus.SUSPENDED}", reason)
+
+    async def _act(self, action: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
+        await self._prepare()
+        for members in _members(run_ids):
+            constraint = f"{await self._ours()} && {condition} && {members}"
+            done = await self._bindings.control("act", action=action, constraint=constraint, reason=_one_line(reason), code=0)
+            if done.get("TotalPermissionDenied"):
+                raise AuthenticationFailed(f"the access point does not allow us to {action.lower()} {done['TotalPermissionDenied']} jobs")
+
+    # -- collecting ---------------------------------------------------------------------------------------------------------------
+
+    async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:
+        """Retrieve what completed jobs left; that makes them leave the queue. Processes of one run get a folder each."""
+        await self._prepare()
+        rows: list[dict[str, Any]] = []
+        for constraint in _members(run_ids):
+            rows += await self._query(f"JobStatus =?= {JobStatus.COMPLETED} && {constraint}")
+        folders = {run: target(run) for run in {run_of(row) for row in rows}}
+        places = {_job_id(row): _proc_folder(folders[run_of(row)], row) for row in rows}
+        procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[_job_id(row)]), "log": LOG} for row in rows]
+        errors: dict[str, str] = {}
+
+        def answered(items: list[Any]) -> None:
+            errors.update({item["id"]: item["error"] for item in items if "error" in item})
+
+        if procs:
+            for place in set(places.values()):
+                place.mkdir(parents=True, exist_ok=True)
+            await self._bindings.transfer("retrieve", silence_s=RETRIEVE_SILENCE_S, on_items=answered, procs=procs)
+            errors.update(await self._not_taken(rows, errors))
+        by_run: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_run.setdefault(run_of(row), []).append(row)
+        return await asyncio.to_thread(lambda: {run: _collected(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
+
+    async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
+        """Retrieval says nothing of a job that it passed over: what is still there without StageOutFinish was not brought."""
+        still: dict[str, str] = {}
+        for constraint in _members({run_of(row) for row in rows}):
+            for row in await self._query(f"StageOutFinish =?= undefined && {constraint}"):
+                if (job_id := _job_id(row)) not in known:
+                    still[job_id] = "the access point did not hand its output out"
+        return still
+
+    # -- who answers --------------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> SchedulerIdentity:
+        """Locate the schedd anew and authenticate."""
+        await self._prepare()
+        answer = await self._bindings.control("ping")
+        identity = str(answer["identity"])
+        self._owner = identity.partition("@")[0]
+        return SchedulerIdentity(version=version_of(str(answer["version"])), identity=identity, detail=f"schedd {answer['schedd']}")
+
+    async def close(self) -> None:
+        """End the child processes."""
+        await self._bindings.close()
+
+    def pids(self) -> dict[str, int]:
+        """The child processes that run now, by lane."""
+        return self._bindings.pids()
+
+    async def _ours(self) -> str:
+        """Only what belongs to us counts: anybody in the pool could write our attribute into a job of theirs."""
+        if not self._owner:
+            await self.ping()
+        return f'{RUN_ID_ATTRIBUTE} =!= undefined && Owner == "{self._owner}"'
+
+    async def _prepare(self) -> None:
+        async with self._preparing:
+            if not self._submitter:
+                self._submitter = await asyncio.to_thread(self._set_up)
+
+    def _set_up(self) -> str:
+        private = self._settings.private_dir
+        private.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.chmod(0o700)
+        shutil.rmtree(private / "runs", ignore_errors=True)  # credentials that a crash left behind
+        self._bindings.prepare()
+        name = private / "submitter"
+        if not name.exists():  # kept, so that after a restart we know our own half-done submissions
+            write_private(name, uuid4().hex)
+        return name.read_text()
+
+    def _remember(self, run: str, procs: int) -> None:
+        if len(self._procs) > 200_000:
+            self._procs.clear()
+        self._procs[run] = procs
+
+
+def _check_inputs(spec: RunSpec) -> int:
+    """See that what is to travel is there and lies in the workspace, also behind links. Returns its size in bytes."""
+    assert spec.condor is not None
+    root, total = spec.input_dir.resolve(), 0
+    own = [] if not spec.condor.executable or spec.condor.executable.startswith("/") else [spec.condor.executable]
+    for name in [*own, *spec.condor.input_files]:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root):
+            raise NotSubmittable(f"the file {name!r} is a link that leads out of the job's folder")
+        if not path.exists():
+            raise NotSubmittable(f"the file {name!r} is not in the job's folder")
+        inside = list(path.rglob("*")) if path.is_dir() else [path]
+        if leak := next((item for item in inside if not item.resolve().is_relative_to(root)), None):
+            raise NotSubmittable(f"the file {str(leak.relative_to(root))!r} is a link that leads out of the job's folder")
+        total += sum(item.stat().st_size for item in inside if item.is_file())
+    return total
+
+
+def _collected(run: str, folder: Path, rows: Sequence[Mapping[str, Any]], errors: Mapping[str, str]) -> Collected:
+    failed = {_job_id(row): errors[_job_id(row)] for row in rows if _job_id(row) in errors}
+    for stray in folder.rglob(CREDENTIAL_FILE):
+        stray.unlink()
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    missing = []
+    for row in rows:
+        if _job_id(row) not in failed:
+            asked = [name.strip() for name in str(row.get("TransferOutput") or "").split(",") if name.strip()]
+            place = _proc_folder(folder, row)
+            missing += [str((place / name).relative_to(folder)) for name in asked if not (place / Path(name).name).exists()]
+    return Collected(run_id=run, files=files, missing=sorted(missing), error="; ".join(f"{job}: {why}" for job, why in failed.items()))
+
+
+def _proc_folder(folder: Path, row: Mapping[str, Any]) -> Path:
+    return folder if (row.get("TotalSubmitProcs") or 1) == 1 else folder / f"process-{row['ProcId']}"
+
+
+def _job_id(row: Mapping[str, Any]) -> str:
+    return f"{row['ClusterId']}.{row['ProcId']}"
+
+
+def _members(run_ids: Iterable[str]) -> Iterator[str]:
+    """Constraints that together match these runs. A run id has no character that a ClassAd string would need escaped."""
+    for batch in _batches(sorted(run_ids), RUNS_PER_QUERY):
+        for run in batch:
+            parse_run_id(run)
+        yield f'stringListMember({RUN_ID_ATTRIBUTE}, "{",".join(batch)}")'
+
+
+def _since(run_ids: Iterable[str]) -> str:
+    """Where a look back can end: what entered its last status before the oldest of these jobs existed cannot be one of them.
+
+    A UUIDv7 holds its time. Jobs stand in the history in the order in which they left the queue, up to LeaveJobInQueue late; a
+    day more for clocks that differ. Empty, for all of the history, when an id tells no time.
+    """
+    oldest = None
+    for run in run_ids:
+        job = UUID(parse_run_id(run)[0])
+        if job.version != 7:
+            return ""
+        made = (job.int >> 80) / 1000
+        oldest = made if oldest is None else min(oldest, made)
+    return f"EnteredCurrentStatus < {int(oldest) - LEAVE_IN_QUEUE_S - 86_400}" if oldest is not None else ""
+
+
+def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:1000] or "-"
