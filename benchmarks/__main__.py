@@ -1,0 +1,82 @@
+"""`make bench`: starts Kafka, PostgreSQL and the services in a folder of their own, measures, prints, and removes them.
+
+make bench                                  all
+make bench ARGS="projector --jobs 30000"    one, larger
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from rich.console import Console
+
+from jobledger import Connection, JobManager
+from jobledger_devstack.options import StackOptions
+from jobledger_devstack.temporary import temporary_stack
+
+from . import callbacks, projection
+from .figures import Report, machine, memory_of, save, show
+
+RESULTS = Path(__file__).with_name("results") / "latest.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", help="projector, callbacks; default: all")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
+    parser.add_argument("--jobs", type=int, default=10_000, help="jobs, of 6 events each, that the projector folds (default 10,000)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each load (default 5)")
+    chosen = parser.parse_args()
+    what = set(chosen.what) or {"projector", "callbacks"}
+    if unknown := what - {"projector", "callbacks"}:
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    report = Report(machine=machine(), rounds=chosen.rounds)
+    console = Console()
+    if "projector" in what:
+        with console.status("projector: log to rows ..."):
+            _projector(report, chosen)
+    if "callbacks" in what:
+        with console.status("callbacks: HTTP to log ..."):
+            _callbacks(report, chosen)
+    show(report, console)
+    save(report, RESULTS)
+    console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
+
+
+def _projector(report: Report, chosen: argparse.Namespace) -> None:
+    """Kafka and PostgreSQL alone, so that nobody else folds the same log; topics as the services make them."""
+    with temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres"}))) as stack:
+        from jobledger_kit.bus import ensure_topics
+
+        endpoints = stack.endpoints()
+        asyncio.run(ensure_topics(endpoints.kafka_bootstrap, 4))
+        asyncio.run(
+            projection.measure(
+                report,
+                bootstrap_servers=endpoints.kafka_bootstrap,
+                database_url=endpoints.database_url,
+                jobs=chosen.jobs,
+                rounds=chosen.rounds,
+            )
+        )
+
+
+def _callbacks(report: Report, chosen: argparse.Namespace) -> None:
+    with temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres", "services"}))) as stack:
+        endpoints = stack.endpoints()
+        connection = Connection(
+            jobs_url=endpoints.jobs_url,
+            schedulers_url=endpoints.schedulers_url,
+            clusters_url=endpoints.clusters_url,
+            api_key=Path(endpoints.admin_key_file).read_text().strip(),
+        )
+        job = JobManager("bench", connection).create_job("reports for itself", job_type="BASIC")
+        job.execute()
+        asyncio.run(callbacks.measure(report, job, connections=(1, 64), seconds=chosen.seconds, rounds=chosen.rounds))
+        report.memory += [memory_of(part.name, part.pid) for part in stack.status().parts if part.pid is not None]
+
+
+if __name__ == "__main__":
+    main()
