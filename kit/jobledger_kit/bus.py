@@ -79,13 +79,15 @@ class KafkaBus:
             _observe(sent)
             await self._discard(producer, error)
             raise self._failure(error, sent=bool(sent)) from error
-        failed = next((result for result in acked if isinstance(result, BaseException)), None)
-        if failed is not None:
-            await self._discard(producer, failed)
-            raise self._failure(failed, sent=True) from failed
-        if any(metadata.offset < 0 for metadata in acked):
+        positions = []
+        for result in acked:
+            if isinstance(result, BaseException):
+                await self._discard(producer, result)
+                raise self._failure(result, sent=True) from result
+            positions.append(Position(result.partition, result.offset))
+        if any(position.offset < 0 for position in positions):  # a duplicate that the broker remembers without its place
             raise OutcomeUnknown("The events are in the log, but the broker did not say where.")
-        return [Position(metadata.partition, metadata.offset) for metadata in acked]
+        return positions
 
     async def _ready(self) -> aiokafka.AIOKafkaProducer:
         async with self._lock:
@@ -107,7 +109,7 @@ class KafkaBus:
                 self._producer = producer
             return self._producer
 
-    async def _discard(self, producer: aiokafka.AIOKafkaProducer, error: BaseException) -> None:
+    async def _discard(self, producer: Any, error: BaseException) -> None:
         """Start anew after an error that an idempotent producer does not survive, such as a lost sequence."""
         if isinstance(error, (MessageSizeTooLargeError, RecordTooLargeError, TimeoutError, KafkaTimeoutError, KafkaConnectionError)):
             return
@@ -177,7 +179,9 @@ async def _check_topic(admin: AIOKafkaAdminClient, name: str, partitions: int) -
     [described] = await admin.describe_topics([name])
     found = len(described["partitions"])
     if found != partitions:
-        raise TopicMismatch(name, f"has {found} partitions, {partitions} are configured; a key's partition depends on it, so it stays as it is")
+        raise TopicMismatch(
+            name, f"has {found} partitions, {partitions} are configured; a key's partition depends on it, so it stays as it is"
+        )
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     settings = {entry[0]: entry[1] for response in responses for resource in response.resources for entry in resource[4]}
     for setting in ("cleanup.policy", "message.timestamp.type"):

@@ -29,7 +29,9 @@ DATABASE_AWAY: Final = (
 """What is worth trying again later. Whether a transaction that was cut by one of these has happened is not known."""
 
 
-async def connect_pool(url: str, *, schema: str, application: str = "jobledger", min_size: int = 1, max_size: int = 8, **options: Any) -> Pool:
+async def connect_pool(
+    url: str, *, schema: str, application: str = "jobledger", min_size: int = 1, max_size: int = 8, **options: Any
+) -> Pool:
     """Open a pool whose connections mean `schema` by an unqualified name. Close it with `await pool.close()`.
 
     Plans are made for the values at hand (`plan_cache_mode`): a generic plan for a skewed user reads all rows.

@@ -60,7 +60,7 @@ class FailedEffect(msgspec.Struct, frozen=True):
 def backoff_s(attempt: int, jitter: float | None = None) -> float:
     """How long to wait after so many failed attempts: doubles from 1 s to 5 min, less up to a quarter (`jitter`, 0 to 1; random)."""
     longest = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 16))
-    return longest * (1 - (random.random() if jitter is None else jitter) / 4)  # noqa: S311: spreads load, keeps no secret
+    return longest * (1 - (random.random() if jitter is None else jitter) / 4)  # noqa: S311 - spreads load, keeps no secret
 
 
 class EffectLedger:

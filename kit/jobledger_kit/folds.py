@@ -23,7 +23,8 @@ from functools import cached_property
 from typing import Any, Final
 
 import msgspec
-from jobledger_contracts import job, topics
+
+from jobledger_contracts import cluster, job, scheduler, topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode
 from jobledger_contracts.ids import Position
 from jobledger_contracts.verdicts import Verdict
@@ -61,6 +62,8 @@ class Fold(msgspec.Struct, frozen=True, dict=True):
 
 FOLDS: Final[dict[str, Fold]] = {
     topics.JOBS: Fold(job.initial_state, job.evolve, job.Job),
+    topics.SCHEDULERS: Fold(scheduler.initial_state, scheduler.evolve, scheduler.Scheduler),
+    topics.CLUSTERS: Fold(cluster.initial_state, cluster.evolve, cluster.Cluster),
 }
 """Topic -> its fold."""
 

@@ -77,7 +77,9 @@ async def migrate_files(connection: Connection, schema: str, wanted: list[Migrat
         known = {(m.package, m.name) for m in wanted}
         packages = {m.package for m in wanted}
         if strange := sorted(key for key in applied if key not in known and key[0] in packages):
-            raise MigrationError(f"schema {schema} has {strange[0][0]}/{strange[0][1]}, which this release does not: it is from a newer one")
+            raise MigrationError(
+                f"schema {schema} has {strange[0][0]}/{strange[0][1]}, which this release does not: it is from a newer one"
+            )
         done = []
         for migration in wanted:
             checksum = applied.get((migration.package, migration.name))

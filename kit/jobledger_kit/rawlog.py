@@ -24,7 +24,7 @@ from .errors import Broken, CheckpointLost
 
 MAX_FETCH_BYTES: Final = 4 * 1024 * 1024
 
-Polled = Mapping[TopicPartition, Sequence[ConsumerRecord]]
+Polled = dict[TopicPartition, list[ConsumerRecord]]
 
 
 class LogUnreadable(Broken):
@@ -43,6 +43,8 @@ class _Text(bytearray):
 
 
 class _Batch(_DefaultRecordBatchPy):  # type: ignore[misc]  # aiokafka publishes no types
+    _buffer: bytearray
+
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
         self._buffer = _Text(self._buffer)
@@ -71,10 +73,11 @@ class RawLog:
         try:
             polled: Polled = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
         except (UnicodeDecodeError, CorruptRecordException):
-            return await self._reread(expected)
+            return await self.reread(expected)
         return polled
 
-    async def _reread(self, expected: Mapping[TopicPartition, int]) -> Polled:
+    async def reread(self, expected: Mapping[TopicPartition, int]) -> Polled:
+        """Fetch once from each of these places, whatever the records hold, and leave the consumer behind what was found."""
         for tp, offset in expected.items():  # the failed poll may have moved any of them
             self._consumer.seek(tp, offset)
         found = {}
@@ -87,13 +90,11 @@ class RawLog:
 
     async def read(self, tp: TopicPartition, offset: int) -> tuple[list[ConsumerRecord], int]:
         """Return committed records from an offset on, as many as one fetch brings, and the offset to read on from."""
-        client = self._consumer._client  # noqa: SLF001: the consumer has no public way to fetch beside its positions
+        client = self._consumer._client  # noqa: SLF001 - the consumer has no public way to fetch beside its positions
         leader = client.cluster.leader_for_partition(tp)
         if leader is None or leader == -1:
             raise NotLeaderForPartitionError(str(tp))
-        request = FetchRequest(
-            0, 1, MAX_FETCH_BYTES, READ_COMMITTED, [(tp.topic, [(tp.partition, offset, MAX_FETCH_BYTES)])], rack_id=""
-        )
+        request = FetchRequest(0, 1, MAX_FETCH_BYTES, READ_COMMITTED, [(tp.topic, [(tp.partition, offset, MAX_FETCH_BYTES)])], rack_id="")
         response = await client.send(leader, request)
         [(_, [(_, code, _, *rest)])] = response.topics
         if (error := for_code(code)) is OffsetOutOfRangeError:

@@ -136,7 +136,9 @@ class LedgerStore:
         rows = {tuple(row) for row in await connection.fetch(self._sql["advance"], *arguments)}
         if len(rows) == len(moved):
             return True
-        stands = {(r["topic"], r["partition"]): (r["next_offset"], r["epoch"]) for r in await connection.fetch(self._sql["checkpoints"], consumer)}
+        stands = {
+            (r["topic"], r["partition"]): (r["next_offset"], r["epoch"]) for r in await connection.fetch(self._sql["checkpoints"], consumer)
+        }
         if all(stands.get(c.key) == (next_offsets[c.key], c.epoch) for c in moved):
             return False
         topic, partition = next(c.key for c in moved if c.key not in rows)
