@@ -87,19 +87,21 @@ _Pattern = tuple[re.Pattern[str], Mapping[str, Convertor[Any]], _Methods]
 
 
 class _Table:
-    """Finds a route: fixed paths by a dictionary, others by their number of segments; fixed before variable, then as declared."""
+    """Finds a route: fixed paths by a dictionary, others by first segment and number of segments; fixed before variable."""
 
     def __init__(self) -> None:
         self._fixed: dict[str, _Methods] = {}
-        self._variable: dict[int, list[_Pattern]] = {}
+        self._variable: dict[tuple[str, int], list[_Pattern]] = {}
         self._tails: list[_Pattern] = []  # paths that end in {name:path}
         self._by_path: dict[str, _Methods] = {}
 
     def add(self, route: Route, handlers: Mapping[str, _Handler]) -> None:
-        """Raises ValueError when a path has a method twice."""
+        """Raises ValueError when a path has a method twice, or does not begin with a fixed segment."""
         methods = self._by_path.setdefault(route.path, {})
         if twice := methods.keys() & handlers.keys():
             raise ValueError(f"{route.path} has {', '.join(sorted(twice))} twice")
+        if "{" in _first(route.path):
+            raise ValueError(f"{route.path} does not begin with a noun")
         if not methods:
             pattern = (route.path_regex, route.param_convertors, methods)
             if not route.param_convertors:
@@ -107,7 +109,7 @@ class _Table:
             elif any(isinstance(convertor, PathConvertor) for convertor in route.param_convertors.values()):
                 self._tails.append(pattern)
             else:
-                self._variable.setdefault(route.path.count("/"), []).append(pattern)
+                self._variable.setdefault((_first(route.path), route.path.count("/")), []).append(pattern)
         methods.update(handlers)
 
     def find(self, path: str, method: str) -> tuple[_Handler, dict[str, Any]] | None:
@@ -118,7 +120,7 @@ class _Table:
             if (handler := methods.get(method)) is not None:
                 return handler, {}
             raise _WrongMethodError(set(methods))
-        for patterns in (self._variable.get(path.count("/"), ()), self._tails):
+        for patterns in (self._variable.get((_first(path), path.count("/")), ()), self._tails):
             for pattern, convertors, methods in patterns:
                 match = pattern.match(path)
                 if match is None:
@@ -129,6 +131,11 @@ class _Table:
         if allowed:
             raise _WrongMethodError(allowed)
         return None
+
+
+def _first(path: str) -> str:
+    """The first segment of a path."""
+    return path[1 : path.find("/", 1)]
 
 
 class Application:
