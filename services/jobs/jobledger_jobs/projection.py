@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
+
 from jobledger_contracts.envelope import Event, Record
 from jobledger_contracts.job import Job
 from jobledger_contracts.verdicts import Verdict

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 import msgspec
+
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode, encode, new_event
 from jobledger_contracts.ids import Position, derived_id, new_job_id, partition_for

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import asyncpg
 import msgspec
+
 from jobledger_contracts import topics
 from jobledger_contracts.ids import Position
 from jobledger_kit.database import DATABASE_AWAY, Connection, Pool

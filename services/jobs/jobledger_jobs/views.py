@@ -5,17 +5,17 @@ Bodies refuse members that they do not know. JSON members that come from a row s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, overload
+from typing import Annotated, Any, Protocol, overload
 
 import msgspec
+from msgspec import Meta
+
 from jobledger_contracts.ids import run_id
 from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, Text
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
-from msgspec import Meta
 
 JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})]
 PositionText = Annotated[str, Meta(examples=["3:1042"], description="where an event stands in the log: partition:offset")]
@@ -23,6 +23,12 @@ Groups = Annotated[list[Name], Meta(max_length=100)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 MAX_VECTOR_CHARS = 300_000  #: a position for each of 10,000 partitions
 SchedulerName = Annotated[str, Meta(max_length=128)]
+
+
+class Row(Protocol):
+    """A row as the driver gives it: members by their columns' names."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
 
 
 class CondorBody(CondorSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -99,9 +105,11 @@ class FeedQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     after: Annotated[str, Meta(max_length=MAX_VECTOR_CHARS)] | None = None
 
 
-class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which page."""
+class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead letters to list."""
 
+    reason: Annotated[str, Meta(max_length=100)] | None = None
+    key: Annotated[str, Meta(max_length=1024)] | None = None
     limit: Limit = DEFAULT_LIMIT
     cursor: str | None = None
 
@@ -298,15 +306,28 @@ class FilePage(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not be folded. Bytes that are no UTF-8 are shown as `\\xhh`."""
 
-    consumer: str
     topic: str
     position: PositionText
     key: str | None
     reason: str
     detail: str
+    value_bytes: int | None
     recorded_at: datetime
-    headers: list[tuple[str, str | None]]
+    buried_at: datetime
+
+
+class DeadLetterWhole(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that could not be folded, with its value and headers."""
+
+    topic: str
+    position: PositionText
+    key: str | None
+    reason: str
+    detail: str
     value: str | None
+    headers: list[tuple[str, str | None]]
+    recorded_at: datetime
+    buried_at: datetime
 
 
 class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -321,7 +342,7 @@ def display_status(status: str, status_text: str) -> str:
     return status_text if status == Status.OTHER and status_text else status
 
 
-def job_view(row: Mapping[str, Any], *, workspace: str, now: datetime) -> JobView:
+def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
     """Show a row of `jobs`. `workspace` is the folder of a job that names none; `now` ends the run time of a run that goes on."""
     started, ended = utc(row["start_time"]), utc(row["completion_time"])
     return JobView(
@@ -356,7 +377,7 @@ def job_view(row: Mapping[str, Any], *, workspace: str, now: datetime) -> JobVie
     )
 
 
-def history_entry(row: Mapping[str, Any]) -> HistoryEntry:
+def history_entry(row: Row) -> HistoryEntry:
     """Show a row of `history`."""
     return HistoryEntry(
         position=f"{row['partition']}:{row['log_offset']}",
@@ -378,7 +399,7 @@ def history_entry(row: Mapping[str, Any]) -> HistoryEntry:
     )
 
 
-def status_event(row: Mapping[str, Any]) -> StatusEvent:
+def status_event(row: Row) -> StatusEvent:
     """Show a row of the feed."""
     status = row["status"]
     return StatusEvent(

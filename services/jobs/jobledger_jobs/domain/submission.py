@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+
 from jobledger_contracts.job_events import CondorSpec, DaskSpec
 
 SCHEDULER_TYPE: Mapping[str, str] = {"CONDOR": "condor", "DASK": "dask"}

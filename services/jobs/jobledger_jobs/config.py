@@ -1,0 +1,19 @@
+"""The settings of the jobs service. Durations are in seconds and sizes in bytes, as their names say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from jobledger_kit.config import ServiceSettings
+
+
+class JobsSettings(ServiceSettings, frozen=True, kw_only=True):
+    """What the jobs service needs to be told beyond what every service does."""
+
+    verdict_wait_s: Annotated[float, Meta(ge=0, le=60, description="how long a request waits for its verdict before it answers 202")] = 5.0
+    max_upload_bytes: Annotated[int, Meta(ge=1, description="largest file that may be uploaded")] = 1 << 30
+    database_connections: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL, at most")] = 16
+    max_lag: Annotated[int, Meta(ge=0, description="records that the projection may be behind and still count as ready")] = 100_000
+    credential_max_age_s: Annotated[int, Meta(ge=60, description="longest life of a run's credential")] = 366 * 86_400

@@ -1,0 +1,107 @@
+"""What requests read: one job, pages of jobs and of history, each with the right to see it checked and as fresh as asked for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from jobledger_contracts import topics
+from jobledger_contracts.ids import Position, is_job_id
+from jobledger_contracts.statuses import parse_status
+from jobledger_kit.errors import FieldError, Forbidden, InvalidRequest, NotFound, Unavailable
+from jobledger_kit.pagination import cut_page, decode_cursor
+
+from .domain.rights import Right, Viewer, right_to
+from .requests import PassedPositions
+from .store import JobFilter, JobsStore, Order
+from .views import HistoryQuery, ListQuery, utc
+
+_LARGEST_SEQUENCE: Final = (1 << 63) - 1
+
+
+class Late(Unavailable):
+    """The projection has not come to the position that was asked for."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__(f"The read model has not come to {position} yet.", retry_after_s=1.0)
+        self.position = position
+
+
+class Reads:
+    """Answers questions from the read model. `wait_s` bounds the wait for a position."""
+
+    def __init__(self, store: JobsStore, positions: PassedPositions, wait_s: float) -> None:
+        self._store, self._positions, self._wait_s = store, positions, wait_s
+
+    async def fresh(self, after: Position | None) -> None:
+        """Wait until the projection has passed a position. Raises Late."""
+        if after is not None and not await self._positions.wait(topics.JOBS, after, self._wait_s):
+            raise Late(after)
+
+    async def job(self, job_id: str, viewer: Viewer, need: Right = Right.READ, *, deleted: bool = False) -> asyncpg.Record:
+        """A job's row. Raises NotFound when it is not there for these eyes, Forbidden when it may only be looked at.
+
+        With `deleted`, a deleted job is found too, by those who might have changed it.
+        """
+        row = await self._store.job(job_id) if is_job_id(job_id) else None
+        right = Right.NONE if row is None else right_to(viewer, row["owner"], row["groups"])
+        if row is None or right is Right.NONE or (row["deleted"] and not (deleted and right is Right.WRITE)):
+            raise NotFound("job", job_id)
+        if right < need:
+            raise Forbidden("Only the job's owner or an administrator may do this.")
+        return row
+
+    async def page(self, viewer: Viewer, query: ListQuery) -> tuple[list[asyncpg.Record], str | None]:
+        """A page of the jobs that the viewer may see, and the next page's cursor. Raises InvalidRequest."""
+        order: Order = "newest" if query.order_by.startswith("-") else "oldest"
+        behind = decode_cursor(query.cursor, tuple[datetime, str]) if query.cursor is not None else None
+        if behind is not None and (not is_job_id(behind[1]) or behind[0].tzinfo is None):
+            raise InvalidRequest(errors=[FieldError("?cursor", "this is no cursor of this list")])
+        rows = await self._store.page(viewer, job_filter(query), order, behind, query.limit + 1)
+        return cut_page(rows, query.limit, lambda row: (utc(row["creation_time"]), row["id"]))
+
+    async def history(self, job_id: str, viewer: Viewer, query: HistoryQuery) -> tuple[list[asyncpg.Record], str | None]:
+        """A page of a job's history, and the next page's cursor. An admin sees also what was said of a job that was never created.
+
+        Raises NotFound and InvalidRequest.
+        """
+        if not viewer.sees_all or not is_job_id(job_id):
+            await self.job(job_id, viewer, deleted=True)
+        order: Order = "newest" if query.order_by.startswith("-") else "oldest"
+        behind = decode_cursor(query.cursor, tuple[int])[0] if query.cursor is not None else None
+        if behind is not None and not 0 <= behind <= _LARGEST_SEQUENCE:
+            raise InvalidRequest(errors=[FieldError("?cursor", "this is no cursor of this list")])
+        rows = await self._store.history(job_id, order, behind, query.limit + 1)
+        if not rows and behind is None:
+            raise NotFound("job", job_id)
+        return cut_page(rows, query.limit, lambda row: (row["version"],))
+
+
+def job_filter(query: ListQuery) -> JobFilter:
+    """Read a list's filters. Raises InvalidRequest for a status or a time that is none."""
+    problems = []
+    statuses: set[str] = set()
+    for text in query.status or ():
+        status, custom = parse_status(text)
+        if custom:
+            problems.append(FieldError("?status", f"{text[:100]!r} is no status and no status code"))
+        statuses.add(status.value)
+    for name in ("created_after", "created_before"):
+        moment: datetime | None = getattr(query, name)
+        if moment is not None and moment.tzinfo is None:
+            problems.append(FieldError(f"?{name}", "a time without its zone; write Z or an offset behind it"))
+    if problems:
+        raise InvalidRequest(errors=problems)
+    return JobFilter(
+        label=query.label,
+        owner=query.user,
+        statuses=sorted(statuses) or None,
+        job_type=query.job_type,
+        scheduler=query.scheduler,
+        group=query.group,
+        created_after=query.created_after,
+        created_before=query.created_before,
+        name_contains=query.q or None,
+    )
