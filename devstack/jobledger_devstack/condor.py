@@ -13,7 +13,7 @@ import psutil
 from jobledger_devstack.cache import Report
 from jobledger_devstack.condor_config import TRUST_DOMAIN, condor_config
 from jobledger_devstack.condor_packages import ensure_binaries
-from jobledger_devstack.errors import FetchFailed, NotRunning, PartFailed
+from jobledger_devstack.errors import NotRunning, PartFailed, ToolFailed
 from jobledger_devstack.files import write_atomically
 from jobledger_devstack.layout import Layout
 from jobledger_devstack.part import Part
@@ -119,6 +119,6 @@ class Condor(Part):
         ask = ["condor_status", "-any", "-af", "MyType"]
         try:
             types = set(run_condor(self.context.layout, self._root, self.context.users.jobs, ask, timeout_s=5).split())
-        except FetchFailed:
+        except ToolFailed:
             return False
         return {"Scheduler", "Machine", "Negotiator"} <= types

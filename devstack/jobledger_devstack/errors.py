@@ -3,6 +3,7 @@
 StackError
 ├── MissingPrerequisite   this machine lacks something; the message names it and how to get it
 ├── FetchFailed           a download failed or is not what we pinned
+├── ToolFailed            a program that we ran to its end (apt-get, initdb, uv ...) failed; carries its last words
 ├── PartFailed            a part did not get ready; carries its name and the end of its log
 └── NotRunning            an answer was asked of a stack that is down
 """
@@ -20,6 +21,10 @@ class MissingPrerequisite(StackError):
 
 class FetchFailed(StackError):
     """A download failed, or what came is not what this version of Jobledger pinned."""
+
+
+class ToolFailed(StackError):
+    """A program that we ran to its end failed, or did not end in time."""
 
 
 class PartFailed(StackError):

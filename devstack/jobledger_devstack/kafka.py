@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from aiokafka.client import AIOKafkaClient
@@ -61,6 +62,13 @@ broker.heartbeat.interval.ms=500
 """
 
 
+def new_cluster_id(make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """A random id as Kafka writes them: 22 characters of URL-safe base64. One that begins with `-` would be taken for an option."""
+    while (cluster_id := base64.urlsafe_b64encode(make().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return cluster_id
+
+
 class Kafka(Part):
     """The broker."""
 
@@ -86,8 +94,7 @@ class Kafka(Part):
         log4j.write_text(LOG4J)
         java: Argv = [self._java, f"-Xmx{HEAP}", f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{self._jars}/*"]
         if not (data / "meta.properties").exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            argv: Argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties]
+            argv: Argv = [*java, "kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", properties]
             run_tool(self.context.home, self.name, argv, env=plain_env(folder), timeout_s=60)
         return Launch([*java, "kafka.Kafka", properties], self.context.users.invoking, plain_env(folder), folder, stop_grace_s=15)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from jobledger_devstack.errors import FetchFailed
+from jobledger_devstack.errors import ToolFailed
 from jobledger_devstack.files import write_atomically
 from jobledger_devstack.users import User
 
@@ -59,7 +59,7 @@ def run_tool(
     cwd: Path = Path("/"),
     timeout_s: float = 600.0,
 ) -> str:
-    """Run a tool to its end and return what it wrote to stdout; raises `FetchFailed` with its last words when it fails.
+    """Run a tool to its end and return what it wrote to stdout; raises `ToolFailed` with its last words when it fails.
 
     It carries the stack's mark, so that a stopped `up` leaves no download behind.
     """
@@ -77,10 +77,10 @@ def run_tool(
             **(user.popen() if user else {}),
         )
     except subprocess.TimeoutExpired as error:
-        raise FetchFailed(f"{Path(argv[0]).name} did not finish within {timeout_s:.0f} s") from error
+        raise ToolFailed(f"{Path(argv[0]).name} did not finish within {timeout_s:.0f} s") from error
     if done.returncode != 0:
         words = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
-        raise FetchFailed(f"{Path(argv[0]).name} ended with exit code {done.returncode}: {words}")
+        raise ToolFailed(f"{Path(argv[0]).name} ended with exit code {done.returncode}: {words}")
     return str(done.stdout)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from jobledger_devstack import Stack, StackOptions
 
 BACKBONE = frozenset({"kafka", "postgres", "condor", "dask"})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import probes
 import pytest
+
 from jobledger_devstack import Phase, Stack
 
 pytestmark = pytest.mark.stack

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import probes
 import pytest
+
 from jobledger_devstack import PartFailed, Stack, StackError, StackOptions
 from jobledger_devstack.layout import default_cache
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+
 from jobledger_devstack import Endpoints, MissingPrerequisite, NotRunning, PartStatus, Phase, Snapshot, Stack, StackError, StackOptions
 from jobledger_devstack.cache import ensure_entry
 from jobledger_devstack.commands import down, logs, status, up
@@ -21,7 +23,6 @@ from jobledger_devstack.ports import FIRST, LAST, Ports, bindable
 from jobledger_devstack.services import introduce
 from jobledger_devstack.users import User
 from jobledger_devstack.view import addresses, duration, table
-from rich.console import Console
 
 
 def test_what_is_asked_now_wins_and_the_rest_is_remembered(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+
 from jobledger_devstack import FetchFailed, MissingPrerequisite
 from jobledger_devstack.condor_config import condor_config
 from jobledger_devstack.condor_packages import acquire_settings, apt_conf, choose_mirror
 from jobledger_devstack.java import parse_version
 from jobledger_devstack.jobs_python import locked_requirements, pins
-from jobledger_devstack.kafka import server_properties
+from jobledger_devstack.kafka import new_cluster_id, server_properties
 from jobledger_devstack.kafka_jars import Jar, parse_pinned, pinned_text, verify
 from jobledger_devstack.layout import Layout
 from jobledger_devstack.postgres import postgresql_conf
@@ -34,6 +36,12 @@ def test_broker_listens_on_loopback_only_and_comes_back_soon_after_a_kill() -> N
     assert settings["controller.quorum.voters"] == "1@127.0.0.1:20002"
     assert settings["broker.session.timeout.ms"] == "2000"
     assert settings["auto.create.topics.enable"] == "false"
+
+
+def test_cluster_id_is_never_taken_for_an_option() -> None:
+    ids = iter([UUID(bytes=b"\xfb" + bytes(15)), UUID(int=1)])
+
+    assert new_cluster_id(lambda: next(ids)) == "AAAAAAAAAAAAAAAAAAAAAQ"
 
 
 @pytest.mark.parametrize("fsync", [True, False])
