@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+
 from jobledger_kit.errors import Unavailable
 from jobledger_kit.store import LedgerStore
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
 from jobledger_contracts.job_events import JobCreated, ResultFile
 from jobledger_contracts.statuses import Status
 

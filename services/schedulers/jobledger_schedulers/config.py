@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
-from jobledger_kit.config import ServiceSettings
 from msgspec import Meta
 
-Seconds = Annotated[float, Meta(gt=0)]
+from jobledger_kit.config import ServiceSettings
+
+ROLES: Final = ("all", "api", "reactors")
 
 
 class SchedulersSettings(ServiceSettings, frozen=True, kw_only=True):
     """`JOBLEDGER_<NAME>` for each field. Durations are in seconds."""
 
-    reactor: Annotated[Literal["faust", "loop"], Meta(description="reads the events of jobs: faust-streaming, or a plain consumer")] = "faust"
+    data_dir: Annotated[Path, Meta(description="folder of this instance's own: sockets, tokens and files on their way")] = Path("data")
+    http_port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on; 0 takes a free one")] = 8001
+    reactor: Annotated[
+        Literal["faust", "loop"], Meta(description="what reads the events of jobs: faust-streaming, or a plain consumer")
+    ] = "faust"
     sweep_interval_s: Annotated[float, Meta(gt=0, description="how often a scheduler is asked about its current runs")] = 2.0
     health_interval_s: Annotated[float, Meta(gt=0, description="how often a scheduler without runs is asked whether it is there")] = 15.0
     lane_lease_s: Annotated[float, Meta(ge=3, description="how long a scheduler stays with an instance that is not heard of")] = 30.0
@@ -24,3 +31,12 @@ class SchedulersSettings(ServiceSettings, frozen=True, kw_only=True):
     unknown_scheduler_grace_s: Annotated[
         float, Meta(ge=0, description="how long a run waits for a scheduler that nobody has registered")
     ] = 30.0
+    verdict_wait_s: Annotated[float, Meta(ge=0, le=60, description="how long a request waits for its verdict before it answers 202")] = 5.0
+    database_connections: Annotated[int, Meta(ge=4, le=200, description="connections to PostgreSQL, at most")] = 16
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> list[str]:
+        problems = super().check(values)
+        if values.get("role", "all") not in ROLES:
+            problems.append(f"{cls.prefix}ROLE: this service has the roles {', '.join(ROLES)}")
+        return problems

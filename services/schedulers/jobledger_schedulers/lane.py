@@ -6,11 +6,11 @@ import asyncio
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
+
 from jobledger_contracts.envelope import Event
-from jobledger_contracts.ids import Position
+from jobledger_kit.bus import Bus
 from jobledger_kit.clock import Clock
 from jobledger_kit.effects import EffectLedger
 
@@ -23,12 +23,6 @@ from .store import SchedulersStore
 
 class LaneLost(Exception):
     """Another instance may look after this scheduler by now: nothing more may be done to it from here."""
-
-
-class Bus(Protocol):
-    """Where events are published."""
-
-    async def publish(self, *events: Event) -> list[Position]: ...
 
 
 class Signal:
@@ -62,6 +56,10 @@ class Backoff:
         """Note a failure; return how many seconds to wait."""
         self.failures += 1
         return delay_s(self.failures, self._randomness())
+
+    async def wait(self) -> None:
+        """Note a failure and wait."""
+        await asyncio.sleep(self.failed())
 
     def reset(self) -> None:
         self.failures = 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
+
 from jobledger_contracts.statuses import Status
+from jobledger_kit.bus import Bus
 from jobledger_kit.clock import Clock
 from jobledger_kit.effects import EffectLedger
 
 from .domain import reports
 from .domain.runs import Phase, Run, Seen
-from .lane import Bus
 from .store import SchedulersStore
 
 AT_ONCE: Final = 500

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
+
 from jobledger_contracts.envelope import Event
 from jobledger_contracts.ids import parse_run_id, run_id
 from jobledger_contracts.job import Job

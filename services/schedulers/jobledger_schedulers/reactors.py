@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+
 from jobledger_contracts.job import Job
 from jobledger_contracts.topics import JOBS
 from jobledger_kit.effects import Effect

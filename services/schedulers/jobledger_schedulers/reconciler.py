@@ -15,8 +15,10 @@ from uuid import UUID, uuid4
 
 import msgspec
 import structlog
+
 from jobledger_contracts.scheduler import Scheduler
 from jobledger_contracts.topics import JOBS
+from jobledger_kit.bus import Bus
 from jobledger_kit.clock import Clock
 from jobledger_kit.effects import EffectLedger
 from jobledger_kit.keyring import Key
@@ -26,7 +28,7 @@ from .adapters.port import SchedulerAdapter
 from .collection import Collection
 from .config import SchedulersSettings
 from .health import Health
-from .lane import Backoff, Bus, Lane, LaneLost, Signal
+from .lane import Backoff, Lane, LaneLost, Signal
 from .metrics import LANE_FAILURES, LANES_HELD
 from .orders import Orders
 from .orphans import Orphans
@@ -81,24 +83,34 @@ class Reconciler:
         self._setbacks: dict[str, tuple[Backoff, float]] = {}
         self._changed = Signal()
         self._work = Signal()
+        self._stopping = asyncio.Event()
+
+    async def stop(self) -> None:
+        """Let `run` return in good order: calls that are under way are cut, and looked up by whoever comes next."""
+        self._stopping.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Hold lanes and work on them; what is held is let go of at the end."""
-        retake = True
         try:
             async with asyncio.TaskGroup() as group:
-                for positions in self._positions:
-                    group.create_task(self._follow(positions))
-                group.create_task(self._wake_lanes())
-                while True:
-                    try:
-                        await self._tick(retake=retake)
-                        retake = False
-                    except TROUBLES as error:
-                        log.warning("The lanes could not be looked after", action="tick_failed", error=in_words(error))
-                    await self._changed.wait(min(TICK_S, self._settings.lane_lease_s / 3))
+                wakers = [group.create_task(self._follow(positions)) for positions in self._positions]
+                wakers.append(group.create_task(self._wake_lanes()))
+                await self._look_after_lanes()
+                for waker in wakers:
+                    waker.cancel()
         finally:
             await self._let_go()
+
+    async def _look_after_lanes(self) -> None:
+        retake = True
+        while not self._stopping.is_set():
+            try:
+                await self._tick(retake=retake)
+                retake = False
+            except TROUBLES as error:
+                log.warning("The lanes could not be looked after", action="tick_failed", error=in_words(error))
+            await self._changed.wait(min(TICK_S, self._settings.lane_lease_s / 3))
 
     async def _follow(self, positions: Positions) -> None:
         """Pass on that something was folded: requests for runs to their lanes, news of schedulers to the manager."""

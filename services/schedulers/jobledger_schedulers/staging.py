@@ -10,14 +10,16 @@ import asyncio
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 import msgspec
 import structlog
+
 from jobledger_contracts.job_events import JobCreated
-from jobledger_kit.workspace import workspace_url
+from jobledger_kit.errors import InvalidPath
+from jobledger_kit.workspace import safe_path, workspace_url
 
 AT_ONCE: Final = 4  #: downloads
 PATIENCE_S: Final = 1.0  #: how long a batch of runs waits for downloads, before those that lag are left to the next one
@@ -79,7 +81,7 @@ class Staging:
         if error is None:
             return task.result()
         del self._downloads[run_id]
-        if isinstance(error, FileNotFoundError | PermissionError):
+        if isinstance(error, FileNotFoundError | InvalidPath):
             return StagingRefused(f"An input is not in the job's workspace: {error}")
         log.warning("Inputs could not be copied", action="staging_failed", run_id=run_id, error=repr(error))
         return NotReady(RETRY_S, f"its inputs could not be copied: {error}")
@@ -146,7 +148,7 @@ def _made(folder: Path) -> Staged:
 
 
 def _copy_in(url: str, names: Sequence[str], target: Path) -> Path:
-    """Copy the named inputs; the folder appears only when it is whole. Raises FileNotFoundError, PermissionError, others."""
+    """Copy the named inputs; the folder appears only when it is whole. Raises FileNotFoundError, InvalidPath, and others."""
     if target.exists():
         return target
     files, root = fsspec.core.url_to_fs(url)
@@ -154,16 +156,20 @@ def _copy_in(url: str, names: Sequence[str], target: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in names:
-        inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts or not inside.parts:
-            raise PermissionError(f"{name!r} is not inside it")
-        source, copy = f"{root.rstrip('/')}/{inside}", partial / inside
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if files.isdir(source):
-            files.get(f"{source}/", f"{copy}/", recursive=True)
-        else:
-            files.get_file(source, str(copy))
+        inside = safe_path(name.rstrip("/"))
+        source = f"{root.rstrip('/')}/{inside}"
+        files.invalidate_cache(source.rpartition("/")[0])
+        if not files.isdir(source):
+            _fetch(files, source, partial / inside)
+            continue
+        for found in files.find(source):
+            _fetch(files, found, partial / inside / safe_path(str(found).rpartition(f"/{inside}/")[2]))
     return partial.rename(target)
+
+
+def _fetch(files: Any, source: str, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    files.get_file(source, str(copy))
 
 
 def _copy_out(source: Path, url: str, folder: str) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
+
 from jobledger_contracts.job_events import JobCreated
 from jobledger_contracts.scheduler import Scheduler
 from jobledger_contracts.topics import JOBS, SCHEDULERS
@@ -95,9 +96,7 @@ class SchedulersStore(LedgerStore):
             )
         wanted = sorted({c.run_id: c for c in changes if isinstance(c, Wanted)}.values(), key=lambda c: c.run_id)
         if wanted:
-            await connection.execute(
-                self._own["want"], [c.run_id for c in wanted], [c.desired for c in wanted], [c.at for c in wanted]
-            )
+            await connection.execute(self._own["want"], [c.run_id for c in wanted], [c.desired for c in wanted], [c.at for c in wanted])
         reported: dict[str, ReportedByUs] = {}
         for change in changes:
             if isinstance(change, ReportedByUs):
@@ -221,9 +220,7 @@ class SchedulersStore(LedgerStore):
 
     async def to_collect(self, scheduler: str, limit: int) -> list[Ending]:
         rows = await self.pool.fetch(self._own["to_collect"], scheduler, limit)
-        return [
-            Ending(run=_run(row), seen=_SEEN.decode(row["ending"]), evidence=_EVIDENCE.decode(row["ending_evidence"])) for row in rows
-        ]
+        return [Ending(run=_run(row), seen=_SEEN.decode(row["ending"]), evidence=_EVIDENCE.decode(row["ending_evidence"])) for row in rows]
 
     async def collect_later(self, run_id: str, after_s: float) -> None:
         await self.pool.execute(self._own["collect_later"], run_id, after_s)

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+
 from jobledger_contracts.envelope import Event
 from jobledger_contracts.job_events import JobCreated
 from jobledger_contracts.statuses import Status

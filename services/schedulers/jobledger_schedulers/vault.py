@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+
 from jobledger_kit.seal import Sealer
 
 FIELDS: Final = ("password", "private_key", "private_key_pass", "token")

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+
 from jobledger_contracts.envelope import Event, new_event
 from jobledger_contracts.ids import derived_id
 from jobledger_contracts.job_events import ResultFile, ResultsCollected, StatusChanged

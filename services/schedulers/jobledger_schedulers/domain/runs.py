@@ -16,6 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 
 import msgspec
+
 from jobledger_contracts.statuses import TERMINAL, Status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
+
 from jobledger_contracts.statuses import Status
 
 from .runs import Phase, Run, Seen

@@ -1,0 +1,165 @@
+"""The shapes of requests and answers. Secrets go in and never come out: an answer says only which are set."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from jobledger_contracts.scheduler_events import SchedulerName, SchedulerType, Text
+from jobledger_kit.deadletters import BuriedLetter
+from jobledger_kit.http import Input
+from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
+
+from .store import SchedulerRow
+
+Secret = Annotated[str, Meta(max_length=65_536, description="write only; absent: as it is; empty or null: none")]
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
+
+
+class SchedulerBody(Input, frozen=True, kw_only=True):
+    """A scheduler, how it is reached, and what gets us in."""
+
+    name: SchedulerName
+    type: SchedulerType
+    host: Annotated[Text, Meta(min_length=1)]
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    transport: Literal["", "bindings", "ssh", "tcp"] = ""  #: empty: bindings for HTCondor, tcp for Dask
+    schedd_name: Text = ""
+    username: Text = ""
+    dashboard: Text = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+    password: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    private_key: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    private_key_pass: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    token: Secret | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A scheduler. Who is no administrator sees its name, its type and how it is; the rest is left out."""
+
+    name: str
+    type: str
+    health: str  #: up, degraded, down or unknown
+    version: str = ""  #: what the scheduler says of itself
+    host: str | None = None
+    port: int | None = None
+    transport: str | None = None
+    schedd_name: str | None = None
+    username: str | None = None
+    dashboard: str | None = None
+    timeout_s: float | None = None
+    health_detail: str | None = None
+    health_time: datetime | None = None
+    secrets_set: list[str] | None = None  #: the names of the credentials that are kept
+    registered_time: datetime | None = None
+    changed_time: datetime | None = None
+    position: str | None = None  #: where the change that was asked for stands in the log
+
+
+class SchedulerPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of schedulers. `next_cursor` is absent on the last page."""
+
+    items: list[SchedulerView]
+    next_cursor: str | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """The request is in the log; our rows have not come to it yet."""
+
+    name: str
+    position: str
+
+
+class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of contacting a scheduler."""
+
+    name: str
+    reachable: bool
+    latency_ms: float
+    version: str = ""
+    identity: str = ""  #: who we are to it
+    detail: str = ""  #: when it is not reachable: why
+
+
+class ListQuery(Input, frozen=True, kw_only=True):
+    """Which schedulers to list."""
+
+    limit: Limit = DEFAULT_LIMIT
+    cursor: str | None = None
+
+
+class RemoveQuery(Input, frozen=True, kw_only=True):
+    """How to remove a scheduler."""
+
+    force: bool = False  #: also when runs are on it: they end with an error, whatever becomes of them there
+
+
+class DeadLetterQuery(Input, frozen=True, kw_only=True):
+    """Which dead letters to list."""
+
+    reason: Annotated[str, Meta(max_length=100)] | None = None
+    limit: Limit = DEFAULT_LIMIT
+    cursor: str | None = None
+
+
+class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that could not be folded. Bytes that are no UTF-8 are shown as `\\xhh`."""
+
+    topic: str
+    position: str
+    key: str | None
+    reason: str
+    detail: str
+    value_bytes: int | None
+    recorded_at: datetime
+    buried_at: datetime
+
+
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of dead letters. `next_cursor` is absent on the last page."""
+
+    items: list[DeadLetterView]
+    next_cursor: str | None = None
+
+
+def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None) -> SchedulerView:
+    """Show a scheduler: all of it but its secrets, or what everybody may know."""
+    state = row.state
+    if not full:
+        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version)
+    return SchedulerView(
+        name=state.name,
+        type=state.type,
+        health=state.health,
+        version=state.scheduler_version,
+        host=state.host,
+        port=state.port,
+        transport=state.transport,
+        schedd_name=state.schedd_name,
+        username=state.username,
+        dashboard=state.dashboard,
+        timeout_s=state.timeout_s,
+        health_detail=state.health_detail,
+        health_time=state.health_time,
+        secrets_set=list(row.secret_fields),
+        registered_time=state.registered_time,
+        changed_time=state.changed_time,
+        position=position,
+    )
+
+
+def dead_letter_view(letter: BuriedLetter) -> DeadLetterView:
+    """Show a dead letter."""
+    return DeadLetterView(
+        topic=letter.topic,
+        position=str(letter.position),
+        key=None if letter.key is None else letter.key.decode(errors="backslashreplace"),
+        reason=letter.reason,
+        detail=letter.detail,
+        value_bytes=letter.value_bytes,
+        recorded_at=letter.recorded_at,
+        buried_at=letter.buried_at,
+    )
