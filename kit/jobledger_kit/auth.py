@@ -29,7 +29,7 @@ from .credentials import (
     verify_run_credential,
 )
 from .database import DATABASE_AWAY, Connection, Pool
-from .errors import InvalidRequest, NotFound, Unauthenticated, Unavailable
+from .errors import BadSecret, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from .keyring import KeyRing
 from .migrations import migrate_files, migrations_of
 from .pagination import cut_page, decode_cursor
@@ -43,6 +43,7 @@ PACKAGE: Final = "jobledger_kit.access"
 CACHE_TTL_S: Final = 3.0
 MAX_CACHED: Final = 10_000
 MAX_REFUSED_CACHED: Final = 2_000
+_NAMES: Final = "Names of users and groups have letters, digits and . _ @ + - only, at most 100."
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +74,14 @@ async def migrate_access(connection: Connection) -> list[str]:
 
 
 class Access:
-    """Checks tokens, and keeps users and keys. One per process; `pool` may be the service's own, queries name their schema."""
+    """Checks tokens, and keeps users and keys. One per process; `pool` may be the service's own, queries name their schema.
 
-    def __init__(self, pool: Pool, run_keys: KeyRing, *, clock: Clock | None = None, cache_ttl_s: float = CACHE_TTL_S) -> None:
+    Without `run_keys`, no run's credential is accepted or made.
+    """
+
+    def __init__(
+        self, pool: Pool, run_keys: KeyRing | None = None, *, clock: Clock | None = None, cache_ttl_s: float = CACHE_TTL_S
+    ) -> None:
         self._pool, self._run_keys = pool, run_keys
         self._clock = clock or SystemClock()
         self._ttl_s = cache_ttl_s
@@ -103,7 +109,7 @@ class Access:
             return found[1]
         if self._refused.get(mark, 0.0) > now_s:
             raise Unauthenticated(NOT_ACCEPTED)
-        if is_run_credential(token):
+        if is_run_credential(token) and self._run_keys is not None:
             return self._remember_run(mark, verify_run_credential(self._run_keys, token, self._clock.now()))
         key = parse_api_key(token)
         principal = None if key is None else await self._look_up_once(mark, key)
@@ -150,7 +156,9 @@ class Access:
     # --- runs ---
 
     def sign_run(self, claims: RunClaims) -> str:
-        """Make a run's credential."""
+        """Make a run's credential. Raises BadSecret when this process has no key for it."""
+        if self._run_keys is None:
+            raise BadSecret("This process has no key for runs' credentials.")
         return sign_run_credential(self._run_keys.current, claims)
 
     # --- users and keys ---
@@ -164,9 +172,17 @@ class Access:
                 await connection.execute(self._sql["clear_groups"], name, wanted)
                 await connection.execute(self._sql["add_groups"], name, wanted)
         except asyncpg.CheckViolationError:
-            raise InvalidRequest("Names of users and groups have letters, digits and . _ @ + - only, at most 100.") from None
+            raise InvalidRequest(_NAMES) from None
         except DATABASE_AWAY as error:
             raise Unavailable(what="The access database") from error
+        self._forget(lambda principal: principal.name == name)
+
+    async def ensure_admin(self, name: str) -> None:
+        """Make sure that an administrator of this name exists. Raises InvalidRequest for a bad name, or Unavailable."""
+        try:
+            await self._fetch("ensure_admin", name)
+        except asyncpg.CheckViolationError:
+            raise InvalidRequest(_NAMES) from None
         self._forget(lambda principal: principal.name == name)
 
     async def disable_user(self, name: str) -> None:

@@ -23,7 +23,7 @@ import uvicorn
 import uvloop
 
 from .application import Application
-from .errors import JobledgerError
+from .errors import BadSettings, JobledgerError
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,18 @@ async def run_service(parts: Sequence[Part], *, shutdown_timeout_s: float = SHUT
                 if not await _stop(part, tasks[part.name]):
                     code = EX_SOFTWARE
     log.info("The service has stopped", code=code)
+    if _main.runs:
+        _arm(EXIT_TIMEOUT_S, code)  # what is closed after us may hang, too
     return code
+
+
+class _Main:
+    """Whether `run_main` owns this process; if not (a test), nothing may end it."""
+
+    runs = False
+
+
+_main = _Main()
 
 
 async def _run(part: Part) -> None:
@@ -152,11 +163,16 @@ def _arm(timeout_s: float, code: int) -> threading.Timer:
 def run_main(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     """Run a service's main coroutine on uvloop and exit with the code that it returns; 70 when it raises.
 
-    Once it has returned, the interpreter has `EXIT_TIMEOUT_S` to go: a library's thread must not keep a stopped service alive.
+    Once `run_service` has returned, the rest has `EXIT_TIMEOUT_S`: neither a connection that does not close nor a library's thread may
+    keep a stopped service alive.
     """
     code = EX_SOFTWARE
+    _main.runs = True
     try:
         code = uvloop.run(main())
+    except BadSettings as error:
+        log.critical("The service cannot start", problems=list(error.problems))
+        code = EX_CONFIG
     except JobledgerError as error:
         log.critical("The service cannot start", error=type(error).__name__, message=error.message)
     except Exception:

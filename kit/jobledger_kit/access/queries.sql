@@ -51,3 +51,8 @@ returning id, user_name, label, created_at, expires_at, revoked_at;
 -- name: ping
 -- Answers if the schema is there.
 select 1 from access.users limit 1;
+
+-- name: ensure_admin
+-- Makes sure that an administrator of this name exists; keeps the groups of one that does.
+insert into access.users (name, admin) values ($1, true)
+on conflict (name) do update set admin = true, disabled = false;
