@@ -59,10 +59,17 @@ async def open_adapters(settings: JobsSettings, stack: AsyncExitStack) -> Adapte
     clock = SystemClock()
     store = await JobsStore.open(settings.database_url, max_size=settings.database_connections)
     stack.push_async_callback(store.close)
-    bus = KafkaBus(settings.kafka_bootstrap_servers, f"{CONSUMER}-{settings.instance_id}", security=settings.kafka_security())
+    bus = KafkaBus(
+        settings.kafka_bootstrap_servers,
+        f"{CONSUMER}-{settings.instance_id}",
+        security=settings.kafka_security(),
+        topic_prefix=settings.topic_prefix,
+    )
     stack.push_async_callback(bus.stop)
     access = Access(store.pool, KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY), clock=clock)
-    return Adapters(store, bus, Positions(store, CONSUMER), access, Workspaces(settings.workspaces_url), clock)
+    return Adapters(
+        store, bus, Positions(store, CONSUMER), access, Workspaces(settings.workspaces_url, max_file_bytes=settings.max_upload_bytes), clock
+    )
 
 
 def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: dict[str, Check]) -> Application:
@@ -131,6 +138,7 @@ def _projector_part(settings: JobsSettings, adapters: Adapters, checks: dict[str
         react=react,
         instance_id=settings.instance_id,
         security=settings.kafka_security(),
+        topic_prefix=settings.topic_prefix,
     )
     checks["projection"] = lag_check(lambda: claimed_lag(projector), settings.max_lag)
     return Part(name="projector", run=projector.run)

@@ -13,7 +13,7 @@ import structlog
 
 from jobledger_kit.database import DATABASE_AWAY
 from jobledger_kit.effects import Due, EffectLedger
-from jobledger_kit.errors import InvalidPath
+from jobledger_kit.errors import JobledgerError
 from jobledger_kit.metrics import EFFECTS
 
 from .reactors import REMOVE_WORKSPACE, WORKSPACES
@@ -54,8 +54,8 @@ class Reconciler:
         job_id = due.effect.stream
         try:
             await self._remove_folder(job_id)
-        except (OSError, InvalidPath) as error:
-            hopeless = isinstance(error, InvalidPath) or due.attempt >= MAX_ATTEMPTS
+        except JobledgerError as error:
+            hopeless = not error.retryable or due.attempt >= MAX_ATTEMPTS
             log.warning("A deleted job's folder could not be removed", job_id=job_id, attempt=due.attempt, error=repr(error))
             if hopeless:
                 await self._effects.give_up(due, repr(error))

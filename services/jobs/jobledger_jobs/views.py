@@ -16,6 +16,7 @@ from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, Text
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
+from jobledger_kit.workspace import Entry
 
 JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})]
 PositionText = Annotated[str, Meta(examples=["3:1042"], description="where an event stands in the log: partition:offset")]
@@ -288,19 +289,19 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class FileView(msgspec.Struct, frozen=True, kw_only=True):
-    """A file in a job's folder."""
+class FileQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which folder to list."""
 
-    path: str
-    size: int  #: bytes
-    modified_at: datetime | None = None
+    path: Annotated[str, Meta(max_length=1024)] = ""
+    limit: Limit = DEFAULT_LIMIT
+    cursor: str | None = None
 
 
 class FilePage(msgspec.Struct, frozen=True, kw_only=True):
-    """The files in a job's folder. `truncated`: there are more than are listed."""
+    """A page of what is in a folder, by name. `next_cursor` is absent on the last page."""
 
-    items: list[FileView]
-    truncated: bool = False
+    items: list[Entry]
+    next_cursor: str | None = None
 
 
 class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
