@@ -29,7 +29,11 @@ def ensure_entry(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
             return entry
         shutil.rmtree(entry, ignore_errors=True)
         entry.mkdir(parents=True)
-        build(entry)
+        try:
+            build(entry)
+        except BaseException:
+            shutil.rmtree(entry, ignore_errors=True)
+            raise
         _let_everybody_read(entry)
         (entry / ".ready").touch()
     return entry

@@ -83,13 +83,12 @@ def up(home: Path | None, timeout_s: float, job_requirements: tuple[Path, ...], 
     """Start Jobledger on this machine and wait until it is ready.
 
     Kafka, PostgreSQL, an HTCondor pool, a Dask scheduler with workers and Jobledger's three services, all on loopback. The first
-    start downloads what is missing (about 150 MB); a later one takes seconds. What is running already is left alone. Options are
+    start downloads what is missing (about 75 MB); a later one takes seconds. What is running already is left alone. Options are
     remembered for the next start.
     """
     console = Console(highlight=False, soft_wrap=True)
     stack = _stack(home, StackOptions(job_requirements=job_requirements or None, **asked))
-    if (before := stack.status()).ready:
-        console.print(f"already up in {stack.layout.home}")
+    before = stack.status()
     began = time.monotonic()
     try:
         with Progress(console) as show:
@@ -98,8 +97,10 @@ def up(home: Path | None, timeout_s: float, job_requirements: tuple[Path, ...], 
         _fail(f"{error.part} failed: {error.reason}", error.log, f"the whole log: {stack.layout.log(error.part)}" if error.log else "")
     except (StackError, TimeoutError) as error:
         _fail(str(error))
-    if not before.ready:
-        console.print(f"ready after {time.monotonic() - began:.1f} s")
+    except KeyboardInterrupt:
+        _fail("not waiting any longer; the stack goes on starting (`jobledger status` shows how far it is, `jobledger down` stops it)")
+    took_s = time.monotonic() - began
+    console.print(f"already up in {stack.layout.home}" if before.ready else f"ready after {took_s:.1f} s")
     console.print(addresses(endpoints))
 
 

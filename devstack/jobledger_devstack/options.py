@@ -61,19 +61,21 @@ def load(layout: Layout) -> StackOptions:
     except FileNotFoundError:
         return StackOptions()
     try:
-        return msgspec.json.decode(raw, type=StackOptions)
+        return msgspec.json.decode(raw, type=StackOptions, dec_hook=lambda kind, value: kind(value))
     except msgspec.MsgspecError as error:
         raise StackError(f"{layout.options} cannot be read ({error}); correct it or delete it") from error
 
 
 def save(layout: Layout, options: StackOptions) -> None:
     """Remember `options`; 0600 because a database URL may carry a password."""
-    write_atomically(layout.options, msgspec.json.format(msgspec.json.encode(options)), mode=0o600)
+    write_atomically(layout.options, msgspec.json.format(msgspec.json.encode(options, enc_hook=str)), mode=0o600)
 
 
 def merge(remembered: StackOptions, asked: StackOptions) -> StackOptions:
-    """What was asked now wins, what was remembered fills the gaps."""
+    """What was asked now wins, what was remembered fills the gaps. Paths become absolute: the supervisor works elsewhere."""
     now = {name: value for name in StackOptions.__struct_fields__ if (value := getattr(asked, name)) is not None}
+    if asked.job_requirements is not None:
+        now["job_requirements"] = tuple(path.absolute() for path in asked.job_requirements)
     return msgspec.structs.replace(remembered, **now)
 
 
@@ -91,7 +93,7 @@ def resolve(options: StackOptions, *, cores: int | None = None) -> Resolved:
         dask_workers=options.dask_workers if options.dask_workers is not None else 1,
         dask_threads=options.dask_threads if options.dask_threads is not None else 2,
         fsync=options.fsync if options.fsync is not None else True,
-        job_requirements=tuple(path.absolute() for path in options.job_requirements or ()),
+        job_requirements=options.job_requirements or (),
         database_url=options.database_url or "",
     )
     for name in ("slots", "dask_workers", "dask_threads"):

@@ -59,9 +59,8 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours % 24} h"
 
 
-def addresses(endpoints: Endpoints) -> Table:
+def addresses(endpoints: Endpoints) -> Text:
     """Where the parts answer. The database's password stays out of sight: it is in endpoints.json, for this account only."""
-    grid = Table(box=None, show_header=False, pad_edge=False)
     rows = {
         "jobs": endpoints.jobs_url and f"{endpoints.jobs_url}/jobs",
         "schedulers": endpoints.schedulers_url and f"{endpoints.schedulers_url}/schedulers",
@@ -74,10 +73,7 @@ def addresses(endpoints: Endpoints) -> Table:
         "admin key": endpoints.admin_key_file if endpoints.jobs_url else "",
         "data": endpoints.home,
     }
-    for name, value in rows.items():
-        if value:
-            grid.add_row(Text(name, style="bold"), value)
-    return grid
+    return Text("\n").join(Text.assemble((f"{name:<14}", "bold"), value) for name, value in rows.items() if value)
 
 
 def _without_password(url: str) -> str:

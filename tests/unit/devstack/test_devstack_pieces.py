@@ -36,6 +36,14 @@ def test_what_is_asked_now_wins_and_the_rest_is_remembered(tmp_path: Path) -> No
     assert layout.options.stat().st_mode & 0o777 == 0o600
 
 
+def test_requirement_files_are_remembered_by_their_whole_path(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+
+    save(layout, merge(StackOptions(), StackOptions(job_requirements=(Path("wntr.txt"),))))
+
+    assert load(layout).job_requirements == (Path.cwd() / "wntr.txt",)
+
+
 def test_defaults_are_everything_and_at_least_two_slots() -> None:
     resolved = resolve(StackOptions(), cores=1)
 
@@ -109,6 +117,7 @@ def test_entry_whose_building_failed_is_built_afresh(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="network"):
         ensure_entry(tmp_path, "tools-1", fail)
+    assert not (tmp_path / "tools-1").exists()
 
     entry = ensure_entry(tmp_path, "tools-1", lambda folder: (folder / "whole").touch())
 
