@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from pathlib import Path
 
 import msgspec
-from jobledger_contracts.statuses import FINISHED, Status
 
+from jobledger_contracts.statuses import FINISHED, Status
 from jobledger_schedulers.adapters.port import (
     Collected,
     Handle,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+
 from jobledger_contracts.job_events import CondorSpec, DaskSpec
 from jobledger_contracts.statuses import Status
 from jobledger_kit import errors

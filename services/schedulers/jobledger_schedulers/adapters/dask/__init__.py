@@ -1,1 +1,1 @@
-"""The schedulers we can hand runs to, behind one port."""
+"""Dask: runs are tasks of a scheduler, spoken to over its own protocol, without opening what workers and users pickled."""

@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from jobledger_contracts.ids import parse_run_id
 
+from jobledger_contracts.ids import parse_run_id
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
 from jobledger_schedulers.adapters.htcondor.command import CREDENTIAL_FILE, LOG, RUN_ID_ATTRIBUTE, NotSubmittable, Submission, describe
 from jobledger_schedulers.adapters.htcondor.parse import (

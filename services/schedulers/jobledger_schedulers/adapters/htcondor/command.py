@@ -13,8 +13,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 import msgspec
-from jobledger_contracts.job_events import CondorSpec
 
+from jobledger_contracts.job_events import CondorSpec
 from jobledger_schedulers.adapters.port import RunSpec
 
 RUN_ID_ATTRIBUTE = "JobledgerRunId"

@@ -18,8 +18,8 @@ from enum import IntEnum
 from typing import Any
 
 import msgspec
-from jobledger_contracts.statuses import FINISHED, Status
 
+from jobledger_contracts.statuses import FINISHED, Status
 from jobledger_schedulers.adapters.htcondor.command import RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE
 from jobledger_schedulers.adapters.port import Observation
 

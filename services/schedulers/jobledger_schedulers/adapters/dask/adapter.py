@@ -1,0 +1,334 @@
+"""Runs as tasks of a Dask scheduler. The run id is the task's key, and the name under which it is published, so that it outlives us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from jobledger_contracts.statuses import Status
+from jobledger_schedulers.adapters.dask import task
+from jobledger_schedulers.adapters.dask.graph import Published, encoded_graph, request_of, serialized
+from jobledger_schedulers.adapters.dask.results import Outcome, read_result, write_files
+from jobledger_schedulers.adapters.dask.session import PROBE_TIMEOUT_S, Session, check_versions, error_text
+from jobledger_schedulers.adapters.dask.wire import Opaque, Rpc
+from jobledger_schedulers.adapters.port import (
+    AdapterSettings,
+    Collected,
+    Handle,
+    NotSupported,
+    Observation,
+    OutcomeUnknown,
+    Refused,
+    RunSpec,
+    SchedulerError,
+    SchedulerIdentity,
+    SubmitRefused,
+    Unreachable,
+)
+
+log = structlog.get_logger()
+
+GATHER_BYTES = 64 * 2**20
+"""How much of results is fetched at once."""
+PUSHES_KEPT = 10_000
+REMEMBERED_RUNS = 100_000
+STACKS_TIMEOUT_S = 3.0
+_WAITING = frozenset({"released", "waiting", "no-worker", "queued"})
+
+
+class DaskAdapter:
+    """One Dask scheduler. See `port.SchedulerAdapter`."""
+
+    def __init__(self, settings: AdapterSettings) -> None:
+        self._settings = settings
+        self._rpc = Rpc(_address(settings), settings.timeout_s)
+        self._opening = asyncio.Lock()
+        self._open: Session | None = None
+        self._executions: dict[str, set[str]] = {}  #: run id -> its executions that were heard of
+        self._outcomes: dict[str, Outcome] = {}
+        self._erred: dict[str, str] = {}
+        self._stopped: dict[str, str] = {}
+        self._pushed: asyncio.Queue[str] = asyncio.Queue(PUSHES_KEPT)
+        self.events: AsyncIterator[Observation] | None = self._events()
+
+    # -- handing over -------------------------------------------------------------------------------------------------------------
+
+    async def submit(self, specs: Sequence[RunSpec]) -> list[Handle | SubmitRefused]:
+        """Send one graph with all runs, see that the scheduler has it, and publish each run so that it outlives our connection."""
+        answers: dict[str, Handle | SubmitRefused] = {}
+        requests: dict[str, tuple[bytes, bytes]] = {}
+        for spec in specs:
+            try:
+                requests[spec.run_id] = await asyncio.to_thread(request_of, spec)
+            except ValueError as error:
+                answers[spec.run_id] = SubmitRefused(spec.run_id, str(error))
+        if requests:
+            session = await self._session()
+            for run in requests:
+                self._erred.pop(run, None)
+            await session.send_encoded(await asyncio.to_thread(encoded_graph, requests))
+            for run, refusal in (await self._accepted(list(requests))).items():
+                answers[run] = SubmitRefused(run, f"the Dask scheduler cannot read the job: {refusal}") if refusal else Handle(run, run)
+            await self._publish(session, [run for run in requests if isinstance(answers[run], Handle)])
+        return [answers[spec.run_id] for spec in specs]
+
+    async def _accepted(self, runs: list[str]) -> dict[str, str]:
+        """Wait until the scheduler knows each run, or says why it will not; run id -> refusal."""
+        pause_s = 0.005
+        try:
+            async with asyncio.timeout(self._rpc.timeout_s):
+                while True:
+                    states = await self._states(runs)
+                    settled = {run: "" if states[run] else self._erred.get(run) for run in runs}
+                    if all(refusal is not None for refusal in settled.values()):
+                        return {run: refusal or "" for run, refusal in settled.items()}
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, 0.2)
+        except (TimeoutError, Unreachable) as error:
+            raise OutcomeUnknown(
+                f"the Dask scheduler was given {len(runs)} runs and did not say that it has them: {error or 'no answer'}"
+            ) from error
+
+    async def _publish(self, session: Session, runs: list[str]) -> None:
+        if runs:
+            data = tuple(serialized(Published(run)) for run in runs)
+            await session.call_in_order("publish_put", names=tuple(runs), keys=tuple((run,) for run in runs), data=data, override=True)
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------
+
+    async def find(self, run_ids: Sequence[str]) -> dict[str, Observation]:
+        """Ask the scheduler for these keys; Dask keeps no history."""
+        return {seen.run_id: seen for seen in await self.observe(run_ids) if not seen.gone}
+
+    async def observe(self, run_ids: Collection[str]) -> list[Observation]:
+        """One question for all states; more only for runs that execute, or have just ended."""
+        if not run_ids:
+            return []
+        session = await self._session()
+        states = await self._states(run_ids)
+        executing = await self._executing([run for run in run_ids if states[run] == "processing"])
+        await self._learn_outcomes([run for run in run_ids if states[run] == "memory" and run not in self._outcomes])
+        evidence = {"scheduler": session.scheduler_id}
+        return [self._judge(run, states[run], executing.get(run, ""), evidence) for run in run_ids]
+
+    def _judge(self, run: str, state: str | None, worker: str, evidence: Mapping[str, str]) -> Observation:
+        evidence = {**evidence, "state": state or "forgotten", **({"worker": worker} if worker else {})}
+        starts = len(self._executions.get(run, ()))
+        begun = max(0, starts - 1)
+        if state is None or state == "forgotten":
+            if (reason := self._stopped.get(run)) is not None:
+                return Observation(run_id=run, ref=run, status=Status.ABORTED, restarts=starts, message=reason, evidence=evidence)
+            return Observation(run_id=run, gone=True, message="the Dask scheduler does not know this run", evidence=evidence)
+        status, message, restarts, ready = Status.SUBMITTED, "waiting for a worker", starts, False
+        if state == "processing" and worker:
+            status, message, restarts = Status.RUNNING, f"running on {worker}", begun
+        elif state == "memory" and (outcome := self._outcomes.get(run)) is not None:
+            status, message, restarts, ready = outcome.status, outcome.message, begun, True
+        elif state == "memory":
+            status, message, restarts = Status.RUNNING, "its result is about to be fetched", begun
+        elif state == "erred":
+            words = self._erred.get(run) or "no worker could do it"
+            status, message, restarts, ready = Status.ERROR, f"the task failed outside of the job's own code: {words}", begun, True
+        elif state not in _WAITING and state != "processing":
+            status, message = Status.OTHER, f"Dask says {state}"
+        return Observation(run_id=run, ref=run, status=status, restarts=restarts, message=message, evidence=evidence, results_ready=ready)
+
+    async def _states(self, runs: Collection[str]) -> dict[str, str | None]:
+        answer = await self._rpc.call("get_task_status", keys=list(runs))
+        if not isinstance(answer, dict):
+            raise Refused("the Dask scheduler answered a question for states with something else")
+        return {run: state if isinstance(state := answer.get(run), str) else None for run in runs}
+
+    async def _executing(self, runs: list[str]) -> dict[str, str]:
+        """Run id -> worker, of those that a worker executes now; `processing` may also mean that it waits there."""
+        if not runs:
+            return {}
+        try:
+            stacks = await self._rpc.call("call_stack", timeout_s=min(STACKS_TIMEOUT_S, self._rpc.timeout_s), keys=runs)
+        except (Refused, Unreachable) as error:  # a key that ended just now, or a worker that hangs: then what was heard must do
+            log.debug("Dask workers did not say what they execute", error=str(error))
+            return {run: "a worker" for run in runs if run in self._executions}
+        if not isinstance(stacks, dict):
+            return {}
+        wanted = set(runs)
+        return {run: str(worker) for worker, keys in stacks.items() if isinstance(keys, dict) for run in keys if run in wanted}
+
+    async def _learn_outcomes(self, runs: list[str]) -> None:
+        async for run, result in self._results(runs):
+            self._remember(self._outcomes, run, read_result(result)[0])
+
+    async def _results(self, runs: list[str]) -> AsyncIterator[tuple[str, bytes | None]]:
+        """Fetch results, through the scheduler, in portions; None for one that is not what our task hands back.
+
+        A result that cannot be had now, as its worker is just lost, is left out.
+        """
+        for batch in await self._portions(runs):
+            answer = await self._rpc.call("gather", keys=batch, serializers=["dask", "msgpack"])
+            if not isinstance(answer, dict) or answer.get("status") != "OK":
+                if len(batch) > 1:
+                    for run in batch:
+                        async for found in self._results([run]):
+                            yield found
+                continue
+            for run, value in answer["data"].items():
+                try:
+                    yield run, value.raw() if isinstance(value, Opaque) else None
+                except ValueError as error:
+                    log.warning("A Dask worker handed back something else than its task's result", run_id=run, error=str(error))
+                    yield run, None
+
+    async def _portions(self, runs: list[str]) -> list[list[str]]:
+        if not runs:
+            return []
+        try:
+            sizes = await self._rpc.call("nbytes", keys=runs, summary=False)
+        except Refused:  # one of them is gone in the meantime
+            sizes = {}
+        portions: list[list[str]] = [[]]
+        total = 0
+        for run in runs:
+            size = sizes.get(run, 0) if isinstance(sizes, dict) else 0
+            if portions[-1] and (total + size > GATHER_BYTES or not sizes):
+                portions.append([])
+                total = 0
+            portions[-1].append(run)
+            total += size
+        return portions
+
+    # -- acting -------------------------------------------------------------------------------------------------------------------
+
+    async def stop(self, run_ids: Sequence[str], reason: str) -> None:
+        """Cancel and forget runs that have not ended. Python that runs is not interrupted: its worker is busy until it returns."""
+        states = await self._states(run_ids)
+        runs = [run for run, state in states.items() if state is not None and state not in ("memory", "erred", "forgotten")]
+        if not runs:
+            return
+        session = await self._session()
+        for run in runs:
+            self._remember(self._stopped, run, reason or "stopped")
+        # The scheduler asserts that somebody wants what is cancelled.
+        await session.send(
+            {"op": "client-desires-keys", "keys": runs},
+            {"op": "cancel-keys", "keys": runs, "force": True, "reason": "stopped", "msg": reason},
+        )
+        await self._let_go(session, runs)
+
+    async def hold(self, run_ids: Sequence[str], reason: str) -> None:
+        """Not possible."""
+        raise NotSupported("Dask cannot hold a run: stop it, and resubmit it later")
+
+    async def release(self, run_ids: Sequence[str], reason: str) -> None:
+        """Not possible."""
+        raise NotSupported("Dask cannot hold runs, so there is none to release")
+
+    async def _let_go(self, session: Session, runs: list[str]) -> None:
+        await session.call_in_order("publish_delete", names=tuple(runs))
+        await session.send({"op": "client-releases-keys", "keys": runs})
+
+    # -- collecting ---------------------------------------------------------------------------------------------------------------
+
+    async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:
+        """Write result.json, result.pickle or error.txt of ended runs, then let the scheduler forget them."""
+        session = await self._session()
+        states = await self._states(run_ids)
+        collected: dict[str, Collected] = {}
+        for run in (run for run, state in states.items() if state == "erred"):
+            text = f"The task failed outside of the job's own code: {self._erred.get(run) or 'no worker could do it'}\n"
+            collected[run] = await asyncio.to_thread(write_files, run, target(run), {"error.txt": text.encode()})
+        ended = [run for run, state in states.items() if state == "memory"]
+        async for run, result in self._results(ended):
+            outcome, files = read_result(result)
+            self._remember(self._outcomes, run, outcome)
+            collected[run] = await asyncio.to_thread(write_files, run, target(run), files)
+        for run in ended:
+            if run not in collected:
+                collected[run] = Collected(run_id=run, error="its result cannot be had from the workers now")
+        if done := [run for run, of_run in collected.items() if not of_run.error]:
+            await self._let_go(session, done)
+        return collected
+
+    # -- what is pushed -----------------------------------------------------------------------------------------------------------
+
+    def _heard(self, op: str, message: Mapping[str, Any]) -> None:
+        runs: list[str] = []
+        if op == "event":
+            event = message.get("event")
+            runs = self._note_event(event[1]) if isinstance(event, (tuple, list)) and len(event) == 2 else []
+        elif isinstance(keys := message.get("keys", (message.get("key"),)), (tuple, list, frozenset)):
+            runs = [key for key in keys if isinstance(key, str)]
+            if op == "task-erred":
+                for run in runs:
+                    self._remember(self._erred, run, error_text(message))
+        for run in runs:
+            if not self._pushed.full():  # nobody listens; what is pushed is a hint only
+                self._pushed.put_nowait(run)
+
+    def _note_event(self, event: Any) -> list[str]:
+        if not isinstance(event, dict) or not isinstance(run := event.get("run_id"), str) or event.get("event") != "started":
+            return []
+        known = self._executions.get(run, set())
+        if isinstance(execution := event.get("execution"), str) and len(known) < 1000:
+            self._remember(self._executions, run, known | {execution[:64]})
+        return [run]
+
+    async def _events(self) -> AsyncIterator[Observation]:
+        while True:
+            runs = {await self._pushed.get()}
+            while not self._pushed.empty():
+                runs.add(self._pushed.get_nowait())
+            try:
+                seen = await self.observe(sorted(runs))
+            except SchedulerError as error:
+                log.debug("A push could not be followed up", error=str(error))
+                continue
+            for observation in seen:
+                yield observation
+
+    # -- who answers --------------------------------------------------------------------------------------------------------------
+
+    async def ping(self) -> SchedulerIdentity:
+        """Ask for identity and versions; a scheduler that hangs is found out in a few seconds."""
+        identity = await self._rpc.call("identity", timeout_s=min(PROBE_TIMEOUT_S, self._rpc.timeout_s), n_workers=0)
+        version = await check_versions(self._rpc)
+        return SchedulerIdentity(
+            version=version,
+            identity=str(identity.get("id", "")),
+            detail=f"{identity.get('n_workers', 0)} workers, {identity.get('total_threads', 0)} threads",
+        )
+
+    async def close(self) -> None:
+        """Leave; runs go on."""
+        if self._open is not None:
+            await self._open.close()
+            self._open = None
+        await self._rpc.close()
+
+    async def _session(self) -> Session:
+        """The session, opened anew when it was lost."""
+        async with self._opening:
+            if self._open is None or not self._open.alive:
+                if self._open is not None:
+                    await self._open.close()
+                    self._rpc.forget_idle()
+                self._open = await Session(self._rpc, self._heard).open()
+                past = await self._rpc.call("events", topic=task.EVENTS_TOPIC)
+                for entry in past if isinstance(past, (tuple, list)) else ():
+                    if isinstance(entry, (tuple, list)) and len(entry) == 2:
+                        self._note_event(entry[1])
+            return self._open
+
+    def _remember(self, where: dict[str, Any], run: str, what: Any) -> None:
+        """Keep the latest; a bound on what many runs over many months add up to."""
+        where.pop(run, None)
+        where[run] = what
+        if len(where) > REMEMBERED_RUNS:
+            del where[next(iter(where))]
+
+
+def _address(settings: AdapterSettings) -> str:
+    host = settings.host if "://" in settings.host else f"tcp://{settings.host}"
+    return f"{host}:{settings.port}" if settings.port else host
