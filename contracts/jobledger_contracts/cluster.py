@@ -77,6 +77,8 @@ def _judge(cluster: Cluster, event: Event) -> tuple[Changes, Verdict]:
         if cluster.desired == "terminate":
             return _NOTHING, superseded(Reason.LATE)
         return ({"size": data.size}, APPLIED) if data.size != cluster.size else (_NOTHING, superseded(Reason.UNCHANGED))
+    if not isinstance(data, e.TerminateRequested):
+        return _NOTHING, refused(Reason.UNKNOWN)
     if cluster.desired == "terminate":
         return _NOTHING, superseded(Reason.UNCHANGED)
     return {"desired": "terminate"}, APPLIED

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-ClusterName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+ClusterName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
 Text = Annotated[str, Meta(max_length=2048)]
 Size = Annotated[int, Meta(ge=0, le=10_000)]
 
@@ -20,7 +20,7 @@ class ClusterCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     name: ClusterName
     provider: Text  #: where its machines come from, such as aws, azure, ssh or local
-    kind: Annotated[str, Meta(pattern="^(condor|dask)$")]  #: what a ready cluster offers
+    kind: Annotated[str, Meta(pattern=r"^(condor|dask)$(?!\n)")]  #: what a ready cluster offers
     size: Size = 1  #: worker nodes, beside the central one
     owner: Text = ""
 
@@ -44,7 +44,7 @@ class ClusterStatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """The cluster was seen to have this status."""
 
     name: ClusterName
-    status: Annotated[str, Meta(pattern="^(Starting|Running|Updating|Stopped|Error|Deleted)$")]
+    status: Annotated[str, Meta(pattern=r"^(Starting|Running|Updating|Stopped|Error|Deleted)$(?!\n)")]
     nodes: Size = 0  #: worker nodes that were seen
     message: Text = ""
 

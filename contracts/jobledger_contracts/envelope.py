@@ -10,54 +10,41 @@ Spec: CloudEvents 1.0.2 with its Kafka protocol binding and the partitioning, da
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 
 from . import catalogue
 from .ids import Position, is_job_id, partition_for
+from .invalid import Invalid, InvalidEvent
+from .json_text import read_json
 from .topics import JOBS, MAX_RECORD_BYTES
+
+__all__ = ["Event", "Headers", "Invalid", "InvalidEvent", "Record", "decode", "encode", "new_event", "time_to_text"]
 
 Headers = Sequence[tuple[str, bytes | None]]
 
-SPEC_VERSION = "1.0"
-JSON = "application/json"
+SPEC_VERSION: Final = "1.0"
+JSON: Final = "application/json"
+MAX_ENCODED_BYTES: Final = MAX_RECORD_BYTES * 9 // 10  # the rest is for what Kafka adds
+MAX_ID_BYTES: Final = 1024
+"""Of `id` and `source`: both fit an index entry of PostgreSQL (2,704 bytes) together."""
+MAX_ATTRIBUTE_BYTES: Final = 8192
+
 _STRUCTURED = "application/cloudevents"
-_SCHEMA = re.compile(r"urn:jobledger:(?P<type>[A-Za-z]+):(?P<version>\d{1,6})\Z")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
-_OWN = {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "partitionkey"}
-_NAMED = {"actor", "correlationid", "causationid", "traceparent"}
-
-
-class Invalid(StrEnum):
-    """Why a record cannot be an event. These are the reasons in the dead letters."""
-
-    NO_KEY = "no_key"
-    BAD_KEY = "bad_key"  #: not what this topic is keyed by
-    WRONG_PARTITION = "wrong_partition"  #: the producer's partitioner is not murmur2
-    NOT_UTF8 = "not_utf8"
-    NO_DATA = "no_data"
-    BAD_JSON = "bad_json"
-    NOT_CLOUDEVENT = "not_cloudevent"  #: an attribute that every CloudEvent has is missing or bad
-    UNKNOWN_TYPE = "unknown_type"
-    UNKNOWN_VERSION = "unknown_version"
-    BAD_DATA = "bad_data"  #: the data does not have the shape of its type
-    KEY_MISMATCH = "key_mismatch"  #: key, partitionkey, subject and data name different things
-    TOO_LARGE = "too_large"
-    PARKED = "parked"  #: nothing wrong with it: an earlier event of its key is in the dead letters
-
-
-class InvalidEvent(Exception):
-    """The record is no event of ours; trying again cannot help. Carries the reason and what is wrong in words."""
-
-    def __init__(self, reason: Invalid, detail: str) -> None:
-        super().__init__(f"{reason.value}: {detail}")
-        self.reason, self.detail = reason, detail
+_SCHEMA = re.compile(r"urn:jobledger:(?P<type>[A-Za-z]+):(?P<version>[1-9][0-9]{0,5})\Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:(?P<second>\d\d)(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)\Z", re.ASCII | re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
+_URI_REFERENCE = re.compile(r"(?:/|urn:|[a-z][a-z0-9+.-]*://)(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*\Z")
+_CORE = ("specversion", "id", "source", "type", "time", "datacontenttype", "dataschema", "subject")
+_KNOWN = frozenset({*_CORE, "partitionkey", "actor", "correlationid", "causationid", "traceparent"})
+_HEADERS = {"content-type": "content-type"} | {f"ce_{name}": name for name in _KNOWN}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) * 1000
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -77,7 +64,8 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def recorded_at(self) -> datetime:
-        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
+        """When the log got it; a timestamp that is no time (-1: none) is brought to the nearest that is."""
+        return _EPOCH + timedelta(milliseconds=min(max(self.timestamp_ms, 0), _LAST_MS))
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +88,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_event(data: Any, *, id: str, source: str, time: datetime, actor: str = "", cause: Event | None = None, **more: Any) -> Event:
-    """Make an event of one of the catalogue's structs; with `cause`, it carries on that event's story."""
+    """Make an event of one of the catalogue's structs; with `cause`, it carries on that event's story. Raises ValueError: naive time."""
+    if time.tzinfo is None:
+        raise ValueError("a time without its zone")
     entry = catalogue.by_struct(type(data))
     if cause is not None:
         more.setdefault("correlation_id", cause.correlation_id or cause.id)
@@ -112,60 +102,82 @@ def new_event(data: Any, *, id: str, source: str, time: datetime, actor: str = "
 
 
 def encode(event: Event) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    """Return a record's key, value and headers. Raises InvalidEvent(TOO_LARGE).
+    """Return a record's key, value and headers. Raises InvalidEvent: what `decode` would refuse is not written either.
 
     Optional attributes that are empty are left out: two SDKs refuse empty ones.
     """
-    value = msgspec.json.encode(event.data)
-    if len(value) > MAX_RECORD_BYTES * 9 // 10:
-        raise InvalidEvent(Invalid.TOO_LARGE, f"{len(value)} bytes of data; {MAX_RECORD_BYTES * 9 // 10} is the most")
+    entry = catalogue.by_struct(type(event.data))
     attributes = {
-        "ce_specversion": SPEC_VERSION,
-        "ce_id": event.id,
-        "ce_source": event.source,
-        "ce_type": event.type,
-        "ce_time": time_to_text(event.time),
-        "ce_subject": event.key,
-        "ce_partitionkey": event.key,
-        "ce_dataschema": f"urn:jobledger:{event.type}:{event.version}",
-        "ce_actor": event.actor,
-        "ce_correlationid": event.correlation_id,
-        "ce_causationid": event.causation_id,
-        "ce_traceparent": event.traceparent,
-        "content-type": JSON,
-        **{f"ce_{name}": text for name, text in event.extensions.items()},
+        "specversion": SPEC_VERSION,
+        "id": event.id,
+        "source": event.source,
+        "type": entry.type,
+        "time": time_to_text(event.time),
+        "subject": event.key,
+        "partitionkey": event.key,
+        "dataschema": f"urn:jobledger:{entry.type}:{entry.version}",
+        "actor": event.actor,
+        "correlationid": event.correlation_id,
+        "causationid": event.causation_id,
+        "traceparent": event.traceparent,
     }
-    return event.key.encode(), value, [(name, text.encode()) for name, text in attributes.items() if text]
+    for name, text in event.extensions.items():
+        if not _ATTRIBUTE.match(name) or name in attributes or name in ("data", "datacontenttype"):
+            raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"{name!r} is no name of an extension: lower-case letters and digits, and not taken")
+        attributes[name] = text
+    if not _URI_REFERENCE.match(event.source):
+        raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"the source {event.source!r} is no URI reference that every SDK reads")
+    try:
+        key, value = event.key.encode(), msgspec.json.encode(event.data)
+        headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items() if text]
+    except UnicodeEncodeError:
+        raise InvalidEvent(Invalid.NOT_UTF8, "a text holds half of a surrogate pair") from None
+    headers.append(("content-type", JSON.encode()))
+    size = len(key) + len(value) + sum(len(name) + len(raw) for name, raw in headers)
+    if size > MAX_ENCODED_BYTES:
+        raise InvalidEvent(Invalid.TOO_LARGE, f"{size} bytes; {MAX_ENCODED_BYTES} is the most")
+    for name, raw in headers:
+        _check_attribute(name, raw)
+    data = _data(entry, entry.version, value)
+    if not event.id or entry.key_of(data) != event.key:
+        raise InvalidEvent(*(Invalid.KEY_MISMATCH, "key and data differ") if event.id else (Invalid.NOT_CLOUDEVENT, "no id"))
+    return key, value, headers
 
 
 def decode(record: Record, partitions: int) -> Event:
     """Read an event from a record of a topic with so many partitions. Raises InvalidEvent and nothing else."""
     key = _key(record, partitions)
-    attributes, value = _attributes(record)
-    missing = [name for name in ("id", "source", "type") if not attributes.get(name)]
-    if missing or attributes.get("specversion") != SPEC_VERSION:
-        what = f"no {' or '.join(missing)}" if missing else f"specversion is {attributes.get('specversion')!r}, not {SPEC_VERSION!r}"
+    attributes, extensions, value = _attributes(record)
+    get = attributes.get
+    event_id, source, type_name = get("id"), get("source"), get("type")
+    if not event_id or not source or not type_name or get("specversion") != SPEC_VERSION:
+        missing = [name for name in ("id", "source", "type") if not get(name)]
+        what = f"no {' or '.join(missing)}" if missing else f"specversion is {get('specversion')!r}, not {SPEC_VERSION!r}"
         raise InvalidEvent(Invalid.NOT_CLOUDEVENT, what)
-    entry, version = _entry(record.topic, attributes)
+    if len(event_id.encode()) > MAX_ID_BYTES or len(source.encode()) > MAX_ID_BYTES:
+        raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"id or source is longer than {MAX_ID_BYTES} bytes")
+    entry, version = _entry(record.topic, type_name, get("dataschema", ""))
     data = _data(entry, version, value)
-    for name, text in (*((n, attributes.get(n)) for n in ("partitionkey", "subject")), ("data", entry.key_of(data))):
-        if text and text != key:
-            raise InvalidEvent(Invalid.KEY_MISMATCH, f"the key is {key!r}, but the {name} says {text!r}")
-    time = _time(attributes.get("time", ""))
+    if (said := get("partitionkey", key)) != key:
+        raise InvalidEvent(Invalid.KEY_MISMATCH, f"the key is {key!r}, but the partitionkey says {said!r}")
+    if (said := entry.key_of(data)) != key:
+        raise InvalidEvent(Invalid.KEY_MISMATCH, f"the key is {key!r}, but the data says {said!r}")
+    time_text = get("time", "")
+    time = time_from_text(time_text)
     return Event(
-        id=attributes["id"],
-        source=attributes["source"],
-        type=entry.type,
+        id=event_id,
+        source=source,
+        type=type_name,
         key=key,
         time=time or record.recorded_at,
-        time_text=attributes["time"] if time else "",
+        time_text=time_text if time else "",
         data=data,
         version=version,
-        actor=attributes.get("actor", ""),
-        correlation_id=attributes.get("correlationid", ""),
-        causation_id=attributes.get("causationid", ""),
-        traceparent=attributes.get("traceparent", ""),
-        extensions={name: text for name, text in attributes.items() if name not in _OWN and name not in _NAMED},
+        actor=get("actor", ""),
+        correlation_id=get("correlationid", ""),
+        causation_id=get("causationid", ""),
+        traceparent=get("traceparent", ""),
+        extensions=extensions,
         raw_data=value,
     )
 
@@ -175,6 +187,20 @@ def time_to_text(time: datetime) -> str:
     if time.tzinfo is None:
         raise ValueError("a time without its zone")
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def time_from_text(text: str) -> datetime | None:
+    """Read an RFC 3339 time; None when it is none. Digits beyond microseconds are cut; a leap second is the one after it."""
+    match = _TIME.match(text)
+    if not match:
+        return None
+    try:
+        if match["second"] == "60":
+            start, end = match.span("second")
+            return datetime.fromisoformat(f"{text[:start]}59{text[end:]}".upper()).astimezone(UTC) + timedelta(seconds=1)
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _key(record: Record, partitions: int) -> str:
@@ -189,97 +215,129 @@ def _key(record: Record, partitions: int) -> str:
     if (right := partition_for(record.key, partitions)) != record.partition:
         raise InvalidEvent(
             Invalid.WRONG_PARTITION,
-            f"found in partition {record.partition}, belongs in {right} of {partitions}: the producer must partition by murmur2 "
+            f"found in partition {record.partition}, belongs in {right} of {partitions}: {_producer(record)} must partition by murmur2 "
             "(librdkafka: partitioner=murmur2_random; sarama: NewMurmur2Partitioner; kafkajs: DefaultPartitioner)",
         )
     return key
 
 
-def _attributes(record: Record) -> tuple[dict[str, str], bytes]:
-    """Return the CloudEvents attributes and the data's bytes, whichever content mode they came in."""
-    headers: dict[str, str] = {}
+def _producer(record: Record) -> str:
+    """Name who sent a record that is not read further, as far as it says so."""
     for name, raw in record.headers:
-        lower = name.lower()
-        if raw is None or not (lower.startswith("ce_") or lower == "content-type"):
+        if raw and name.lower() == "ce_source":
+            return f"the producer {raw[:MAX_ID_BYTES].decode(errors='backslashreplace')!r}"
+    return "the producer"
+
+
+def _attributes(record: Record) -> tuple[dict[str, str], dict[str, str], bytes]:
+    """Return the attributes that we know, the others, and the data's bytes, whichever content mode they came in."""
+    known: dict[str, str] = {}
+    extensions: dict[str, str] = {}
+    for header, raw in record.headers:
+        attributes, name = known, _HEADERS.get(header, "")
+        if not name:
+            name = _attribute_name(header)
+            if not name:
+                continue
+            attributes = known if f"ce_{name}" in _HEADERS or name == "content-type" else extensions
+        if raw is None:  # null is absent, and the last one counts
+            attributes.pop(name, None)
             continue
-        try:
-            headers[lower] = raw.decode()
-        except UnicodeDecodeError:
-            raise InvalidEvent(Invalid.NOT_UTF8, f"the header {name!r} is not UTF-8") from None
+        attributes[name] = _check_attribute(header, raw)
     value = record.value or b""
-    attributes = {name[3:]: text for name, text in headers.items() if name.startswith("ce_")}
-    media_type = headers.get("content-type", attributes.get("datacontenttype", "")).partition(";")[0].strip().lower()
-    if media_type.startswith(_STRUCTURED) or (not attributes and value[:1] == b"{"):
+    content_type = known.pop("content-type", None)
+    media_type = known.get("datacontenttype", "") if content_type is None else content_type
+    if media_type != JSON:
+        media_type = media_type.partition(";")[0].strip().lower()
+    if media_type.startswith(_STRUCTURED) or not (known or extensions):
         if media_type.startswith(_STRUCTURED) and media_type != f"{_STRUCTURED}+json":
             raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"content mode {media_type!r} is not read; binary, or {_STRUCTURED}+json, is")
-        attributes, value = _structured(value)
-    elif media_type and media_type != JSON and not media_type.endswith("+json"):
+        return _structured(value)
+    if media_type and media_type != JSON and not media_type.endswith("+json"):
         raise InvalidEvent(Invalid.BAD_JSON, f"the data is {media_type!r}, not {JSON}")
-    if any("\0" in text for text in attributes.values()):
-        raise InvalidEvent(Invalid.NOT_CLOUDEVENT, "an attribute holds a NUL character")
-    return attributes, value
+    return known, extensions, value
 
 
-def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
-    members = _json(value)
+def _attribute_name(header: str) -> str:
+    """The attribute that a header holds, in small letters; empty when it holds none."""
+    lower = header.lower()
+    if lower == "content-type":
+        return lower
+    name = lower.removeprefix("ce_")
+    return name if name != lower and name != "data" and _ATTRIBUTE.match(name) else ""
+
+
+def _check_attribute(name: str, raw: bytes) -> str:
+    if b"\0" in raw or len(raw) > MAX_ATTRIBUTE_BYTES:
+        what = "a NUL character" if b"\0" in raw else f"more than {MAX_ATTRIBUTE_BYTES} bytes"
+        raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"{name!r} holds {what}")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidEvent(Invalid.NOT_UTF8, f"{name!r} is not UTF-8") from None
+
+
+def _structured(value: bytes) -> tuple[dict[str, str], dict[str, str], bytes]:
+    if not value:
+        raise InvalidEvent(Invalid.NOT_CLOUDEVENT, "there are neither ce_ headers nor a value")
+    members = read_json(value)
     if not isinstance(members, dict):
         raise InvalidEvent(Invalid.NOT_CLOUDEVENT, "a structured event is a JSON object")
     data, encoded = members.pop("data", None), members.pop("data_base64", None)
-    if isinstance(encoded, str):
-        try:
-            raw = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
-            raise InvalidEvent(Invalid.BAD_JSON, f"data_base64: {error}") from None
-    else:
+    if encoded is None:
         raw = b"" if data is None else msgspec.json.encode(data)
-    given = {name.lower(): member for name, member in members.items() if member is not None}
-    return {name: m if isinstance(m, str) else msgspec.json.encode(m).decode() for name, m in given.items()}, raw
+    else:
+        raw = _from_base64(encoded)
+        if data is not None:
+            raise InvalidEvent(Invalid.NOT_CLOUDEVENT, "both data and data_base64 are given")
+    known: dict[str, str] = {}
+    extensions: dict[str, str] = {}
+    for member, given in members.items():
+        name = member.lower()
+        if given is None or not _ATTRIBUTE.match(name):
+            continue
+        if name in _CORE and not isinstance(given, str):
+            raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"{name} is not a string")
+        text = given.encode() if isinstance(given, str) else msgspec.json.encode(given)
+        (known if name in _KNOWN else extensions)[name] = _check_attribute(name, text)
+    return known, extensions, raw
 
 
-def _entry(topic: str, attributes: Mapping[str, str]) -> tuple[catalogue.Entry, int]:
-    name = attributes["type"]
+def _from_base64(text: Any) -> bytes:
+    try:
+        if isinstance(text, str):
+            return base64.b64decode(text, validate=True)
+        raise ValueError("not a string")
+    except ValueError as error:
+        raise InvalidEvent(Invalid.BAD_JSON, f"data_base64: {error}") from None
+
+
+@lru_cache(maxsize=4096)
+def _entry(topic: str, name: str, schema: str) -> tuple[catalogue.Entry, int]:
     entry = catalogue.find(topic, name)
     if entry is None:
         raise InvalidEvent(Invalid.UNKNOWN_TYPE, f"{name!r} is not an event of the topic {topic}")
-    schema = attributes.get("dataschema", "")
-    match = _SCHEMA.match(schema)
     if not schema:
         return entry, 1
+    match = _SCHEMA.match(schema)
     if not match or match["type"] != name:
         raise InvalidEvent(Invalid.UNKNOWN_VERSION, f"dataschema {schema!r} is not urn:jobledger:{name}:<version>")
     version = int(match["version"])
-    if not 1 <= version <= entry.version:
+    if version > entry.version:
         raise InvalidEvent(Invalid.UNKNOWN_VERSION, f"version {version} of {name}; 1 to {entry.version} are known")
     return entry, version
 
 
 def _data(entry: catalogue.Entry, version: int, value: bytes) -> Any:
-    if not value:
+    if not value or value == b"null":
         raise InvalidEvent(Invalid.NO_DATA, f"{entry.type} has no data")
-    if b"\\u0000" in value:  # neither PostgreSQL's text nor its jsonb can hold it
-        raise InvalidEvent(Invalid.BAD_DATA, "the data holds a NUL character")
+    members = read_json(value)
+    if not isinstance(members, dict):
+        hint = " (was JSON text given to an SDK that encodes it once more?)" if isinstance(members, str) else ""
+        raise InvalidEvent(Invalid.BAD_DATA, f"the data of {entry.type} is not a JSON object{hint}")
     try:
         if version == entry.version:
             return entry.decoder.decode(value)
-        return entry.upcast(_json(value), version)
-    except msgspec.ValidationError as error:
+        return entry.upcast(members, version)
+    except (msgspec.ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:  # the latter from upcasters
         raise InvalidEvent(Invalid.BAD_DATA, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidEvent(Invalid.BAD_JSON, str(error)) from None
-
-
-def _json(value: bytes) -> Any:
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidEvent(Invalid.BAD_JSON, str(error)) from None
-
-
-def _time(text: str) -> datetime | None:
-    """Read an RFC 3339 time; None when there is none that can be read."""
-    if not _TIME.match(text):
-        return None
-    try:
-        return datetime.fromisoformat(text.upper().replace(" ", "T")).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

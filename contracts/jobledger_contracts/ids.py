@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from functools import lru_cache
 from uuid import UUID
 
 import msgspec
 
-_POSITION = re.compile(r"(\d{1,9}):(\d{1,18})\Z")
+_POSITION = re.compile(r"([0-9]{1,9}):([0-9]{1,18})\Z")
+_RUN = re.compile(r"[1-9][0-9]{0,9}\Z")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
@@ -52,7 +54,7 @@ def run_id(job_id: str, run: int) -> str:
 def parse_run_id(text: str) -> tuple[str, int]:
     """Split what `run_id` joined. Raises ValueError when it is no run id."""
     job_id, _, run = text.rpartition(".")
-    if not is_job_id(job_id) or not run.isascii() or not run.isdigit() or int(run) < 1:
+    if not is_job_id(job_id) or not _RUN.match(run):
         raise ValueError(f"{text!r} is not a run id: <job id>.<run> is expected")
     return job_id, int(run)
 
@@ -90,7 +92,7 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = 0x9747B28C ^ length
     body = length & ~3
-    for (k,) in _words(data[:body]):
+    for (k,) in struct.iter_unpack("<I", data[:body]):
         k = k * m & mask
         k = (k ^ k >> 24) * m & mask
         h = h * m & mask ^ k
@@ -99,7 +101,3 @@ def murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(tail, "little")) * m & mask
     h = (h ^ h >> 13) * m & mask
     return h ^ h >> 15
-
-
-def _words(data: bytes) -> list[tuple[int]]:
-    return [(int.from_bytes(data[i : i + 4], "little"),) for i in range(0, len(data), 4)]

@@ -83,6 +83,9 @@ def evolve(job: Job, event: Event) -> tuple[Job, Verdict]:
     return replace(job, version=job.version + 1, recent_ids=remember(job.recent_ids, event_id), **changes), verdict
 
 
+_NOT_BEGUN = {Status.SUBMITTED, Status.PAUSED, Status.ABORTED, Status.ERROR}
+"""None of these says that the run was ever executing."""
+
 Changes = dict[str, Any]
 _NOTHING: Changes = {}
 
@@ -99,15 +102,18 @@ def _judge(job: Job, event: Event) -> tuple[Changes, Verdict]:
         return _NOTHING, refused(Reason.DELETED)
     if isinstance(data, e.StatusChanged):
         return _report(job, event, data)
-    verdict = REQUESTS[event.type][job.status]
-    return _REQUESTS[event.type](job, event) if verdict.applied else (_NOTHING, verdict)
+    name = type(data).__name__
+    if name not in REQUESTS:
+        return _NOTHING, refused(Reason.UNKNOWN)
+    verdict = REQUESTS[name][job.status]
+    return _REQUESTS[name](job, event) if verdict.applied else (_NOTHING, verdict)
 
 
 def _create(job: Job, event: Event, data: e.JobCreated) -> tuple[Changes, Verdict]:
     digest = hashlib.sha256(msgspec.json.encode(data, order="sorted")).digest()
     if job.exists:
         return _NOTHING, duplicate(Reason.SAME_CONTENT) if digest == job.created_digest else refused(Reason.OTHER_CONTENT)
-    created = data if "{id}" not in data.name else replace(data, name=data.name.replace("{id}", data.job_id))
+    created = replace(data, name=_name(job, data.name))
     return {
         "exists": True,
         "created": created,
@@ -116,6 +122,11 @@ def _create(job: Job, event: Event, data: e.JobCreated) -> tuple[Changes, Verdic
         "status_source": event.source,
         "status_time": event.time,
     }, APPLIED
+
+
+def _name(job: Job, name: str) -> str:
+    """`{id}` in a job's name stands for its id."""
+    return name.replace("{id}", job.job_id)[: e.MAX_NAME] if "{id}" in name else name
 
 
 def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Verdict]:
@@ -133,8 +144,9 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
     verdict = judge_report(job.status, status, restarted=restarts > job.restarts)
     if not verdict.applied:
         return _NOTHING, verdict
-    late_by_source = event.source == job.status_source and job.status_time is not None and event.time < job.status_time
-    if restarts < job.restarts or late_by_source:
+    # An end is never late by its time: nothing comes after it, so only a clock that was set back can make it look so.
+    by_time = event.source == job.status_source and job.status_time is not None and status not in FINISHED
+    if restarts < job.restarts or (by_time and job.status_time is not None and event.time < job.status_time):
         return _NOTHING, superseded(Reason.LATE)
 
     changes: Changes = {"status": status, "status_text": text, "restarts": restarts}
@@ -149,7 +161,7 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
     changes["status_source"], changes["status_time"] = event.source, event.time
     if begins:
         changes |= {"run": 1, "desired": "run", "execute_time": event.time}
-    if job.start_time is None and status not in (Status.SUBMITTED, Status.PAUSED, Status.ABORTED):
+    if job.start_time is None and status not in _NOT_BEGUN:
         changes["start_time"] = event.time
     if status in FINISHED and job.completion_time is None:
         changes["completion_time"] = event.time
@@ -163,6 +175,8 @@ def _change(job: Job, event: Event) -> tuple[Changes, Verdict]:
     given = {f: v for f in data.__struct_fields__ if f != "job_id" and (v := getattr(data, f)) is not None}
     if job.run and given.keys() & {"scheduler", "condor", "dask"}:
         return _NOTHING, refused(Reason.ALREADY_STARTED)
+    if data.name is not None:
+        given["name"] = _name(job, data.name)
     created = replace(job.created, **given)
     return ({"created": created}, APPLIED) if created != job.created else (_NOTHING, superseded(Reason.UNCHANGED))
 
@@ -173,7 +187,6 @@ def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
         **_status(Status.SUBMITTED, event),
         "run": job.run + 1,
         "desired": "run",
-        "status_text": "",
         "status_message": "",
         "progress": None,
         "restarts": 0,
@@ -188,7 +201,7 @@ def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
 
 def _stop(job: Job, event: Event) -> tuple[Changes, Verdict]:
     if job.self_reporting:
-        return {**_status(Status.ABORTED, event), "desired": "stop", "completion_time": event.time}, APPLIED
+        return {**_status(Status.ABORTED, event), "desired": "stop", "completion_time": job.completion_time or event.time}, APPLIED
     return _want("stop", job)
 
 
@@ -218,7 +231,7 @@ def _want(desired: str, job: Job) -> tuple[Changes, Verdict]:
 
 
 def _status(status: Status, event: Event) -> Changes:
-    return {"status": status, "status_source": event.source, "status_time": event.time}
+    return {"status": status, "status_text": "", "status_source": event.source, "status_time": event.time}
 
 
 def _delete(job: Job, event: Event) -> tuple[Changes, Verdict]:

@@ -1,7 +1,8 @@
 """What can be said about a job. One struct per event type: the shape of its `data`, at its current version.
 
 Past tense is a fact; `...Requested` is the fact that somebody asked. Every event names its job, and is keyed by it.
-Fields are only ever added, with defaults; a change of meaning is a new version with an upcaster.
+Fields are only ever added, with defaults; a change of meaning is a new version with an upcaster. A pattern ends in `$(?!\\n)`
+because Python's `$` alone lets one newline through.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+MAX_NAME = 1024
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Text = Annotated[str, Meta(max_length=8192)]
-JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-Run = Annotated[int, Meta(ge=1)]
+JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
+Run = Annotated[int, Meta(ge=1, le=2_147_483_647)]
 
 JOB_TYPES = ("BASIC", "CONDOR", "DASK")
 """The values of `job_type`. A BASIC job has no scheduler of ours: it, or whoever runs it, reports its status."""
@@ -48,7 +50,7 @@ class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
     user: Name  #: its owner
     label: Name  #: the app that it belongs to
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")]
+    job_type: Annotated[str, Meta(pattern=r"^(BASIC|CONDOR|DASK)$(?!\n)")]
     description: Text = ""
     groups: list[Name] = []  #: groups whose members may see it
     workspace: Text = ""  #: an fsspec URL; empty: its own folder below the service's workspaces
@@ -129,7 +131,7 @@ class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     job_id: JobId
     status: Annotated[str, Meta(min_length=1, max_length=256)]  #: a name, a code, or a text of the job's own
     run: Run | None = None  #: absent: the current run
-    restarts: Annotated[int, Meta(ge=0)] | None = None
+    restarts: Annotated[int, Meta(ge=0, le=2_147_483_647)] | None = None
     message: Text | None = None  #: for people; absent: as it was
     progress: Annotated[float, Meta(ge=0, le=1)] | None = None
     scheduler_job_ref: Annotated[str, Meta(max_length=1024)] | None = None  #: the scheduler's id of the run
@@ -143,7 +145,7 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Text  #: relative to the workspace
     size: Annotated[int, Meta(ge=0)]  #: bytes
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 
 
 class ResultsCollected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

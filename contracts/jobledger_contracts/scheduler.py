@@ -76,6 +76,8 @@ def _judge(scheduler: Scheduler, event: Event) -> tuple[Changes, Verdict]:
         return _change(scheduler, event, data)
     if isinstance(data, e.SchedulerHealthChanged):
         return _report(scheduler, event, data)
+    if not isinstance(data, e.SchedulerRemoved):
+        return _NOTHING, refused(Reason.UNKNOWN)
     return {"exists": False, "removed": True, "removed_time": event.time, **_unheard_of(event)}, APPLIED
 
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-SchedulerName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-SchedulerType = Annotated[str, Meta(pattern="^(condor|dask)$")]
+SchedulerName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
+SchedulerType = Annotated[str, Meta(pattern=r"^(condor|dask)$(?!\n)")]
 Text = Annotated[str, Meta(max_length=2048)]
 
 
@@ -22,7 +22,7 @@ class SchedulerDescription(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     type: SchedulerType
     host: Text  #: HTCondor: the collector's host, or the access point's for ssh; Dask: an address such as tcp://host:8786
     port: Annotated[int, Meta(ge=0, le=65_535)] = 0
-    transport: Annotated[str, Meta(pattern="^(bindings|ssh|tcp)$")] = "bindings"
+    transport: Annotated[str, Meta(pattern=r"^(bindings|ssh|tcp)$(?!\n)")] = "bindings"
     schedd_name: Text = ""  #: HTCondor: the schedd to locate; empty: the only one
     username: Text = ""
     dashboard: Text = ""  #: Dask: where people look
@@ -48,7 +48,7 @@ class SchedulerHealthChanged(msgspec.Struct, frozen=True, kw_only=True, omit_def
     """A scheduler was seen to answer, or not to."""
 
     name: SchedulerName
-    health: Annotated[str, Meta(pattern="^(up|degraded|down)$")]
+    health: Annotated[str, Meta(pattern=r"^(up|degraded|down)$(?!\n)")]
     detail: Text = ""
     version: Text = ""  #: what the scheduler says of itself
 
