@@ -20,6 +20,7 @@ from jobledger_contracts.ids import Position
 from .errors import OutcomeUnknown, TooLarge, TopicMismatch, Unavailable
 
 PUBLISH_TIMEOUT_S: Final = 10.0
+LEADERS_TIMEOUT_S: Final = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -163,9 +164,10 @@ async def ensure_topics(
                 made.append(name)
             elif error.__name__ != "TopicAlreadyExistsError":
                 raise TopicMismatch(name, f"cannot be made: {error.__name__} {' '.join(str(m) for m in message if m)}")
+        described = await _describe(admin, names)
         for name in names:
             if name not in made:
-                await _check_topic(admin, name, partitions)
+                await _check_topic(admin, name, described[name], partitions)
     except (KafkaError, OSError) as error:
         raise Unavailable(what="Kafka") from error
     finally:
@@ -175,9 +177,17 @@ async def ensure_topics(
     return made
 
 
-async def _check_topic(admin: AIOKafkaAdminClient, name: str, partitions: int) -> None:
-    [described] = await admin.describe_topics([name])
-    found = len(described["partitions"])
+async def _describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+    """Return how many partitions each topic has, once each of them has a leader. A topic that was just made takes a moment."""
+    async with asyncio.timeout(LEADERS_TIMEOUT_S):
+        while True:
+            found = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics(list(names))}
+            if all(found.get(name) and all(partition["leader"] >= 0 for partition in found[name]) for name in names):
+                return {name: len(found[name]) for name in names}
+            await asyncio.sleep(0.1)
+
+
+async def _check_topic(admin: AIOKafkaAdminClient, name: str, found: int, partitions: int) -> None:
     if found != partitions:
         raise TopicMismatch(
             name, f"has {found} partitions, {partitions} are configured; a key's partition depends on it, so it stays as it is"

@@ -121,16 +121,16 @@ class FaustReactor:
         self._pipeline.partitions = {self._topic: len(probe.partitions_for_topic(name) or ())}
 
     async def _run_app(self, app: _App) -> None:
-        ends = [asyncio.create_task(app.failed.wait()), asyncio.create_task(app.wait_until_stopped())]
+        failed = asyncio.create_task(app.failed.wait(), name=f"failure of {self.consumer}")
+        stopped = asyncio.create_task(app.wait_until_stopped(), name=f"end of {self.consumer}")
         try:
             await app.start()
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
         finally:
             with last_resort(STOP_S):
-                for end in ends:
-                    end.cancel()
-                await asyncio.gather(*ends, return_exceptions=True)
+                failed.cancel()
                 await app.stop()
+                await asyncio.wait((failed, stopped))  # not cancelled: mode would leave a task behind
         if error := app.failure or app.crash_reason:
             raise error
         raise Broken(f"Faust has stopped {self.consumer} by itself.")
