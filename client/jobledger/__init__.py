@@ -3,7 +3,7 @@
 from jobledger import App
 
 app = App("my_first_app")
-job = app.get_job_manager().create_job("flood_{id}", job_type="CONDOR", scheduler="condor", remote_input_files=["run.py", "basin.inp"])
+job = app.get_job_manager().create_job("flood_{id}", job_type="CONDOR", scheduler="local-condor", remote_input_files=["run.py", "basin.inp"])
 job.set_attribute("executable", "run.py")
 job.execute()
 print(job.wait(timeout_s=600), [file.path for file in job.files()])

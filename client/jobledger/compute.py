@@ -18,20 +18,32 @@ SECRETS = ("password", "private_key", "private_key_pass", "token")
 
 
 class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A scheduler as the service shows it."""
+    """A scheduler as the service shows it; who is no administrator sees its name, type and health only."""
 
     name: str
     type: str = ""
-    host: str = ""
-    port: int = 0
-    transport: str = ""
-    schedd_name: str = ""
-    username: str = ""
-    dashboard: str = ""
-    timeout_s: float = 20.0
-    health: str = ""
-    health_detail: str = ""
+    health: str = ""  #: up, degraded, down or unknown
+    version: str = ""  #: what the scheduler says of itself
+    host: str | None = None
+    port: int | None = None
+    transport: str | None = None
+    schedd_name: str | None = None
+    username: str | None = None
+    dashboard: str | None = None
+    timeout_s: float | None = None
+    health_detail: str | None = None
+    secrets_set: list[str] | None = None  #: which credentials are kept there
+
+
+class SchedulerCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of contacting a scheduler."""
+
+    name: str
+    reachable: bool
+    latency_ms: float = 0.0
     version: str = ""
+    identity: str = ""  #: who Jobledger is to it
+    detail: str = ""  #: when it is not reachable: why
 
 
 class Scheduler:
@@ -78,21 +90,20 @@ class Scheduler:
             self.connection.schedulers.post("/schedulers", body)
         self._saved = True
 
-    def check(self) -> dict[str, Any]:
+    def check(self) -> SchedulerCheck:
         """Have the service contact the scheduler now; returns what it found."""
-        answer: dict[str, Any] = self.connection.schedulers.post(f"/schedulers/{self.name}/check")
-        return answer
+        return msgspec.convert(self.connection.schedulers.post(f"/schedulers/{self.name}/check"), SchedulerCheck, strict=False)
 
-    def delete(self) -> None:
-        """Take it out of the registry. It takes no more runs; those on it are followed to their end."""
-        self.connection.schedulers.delete(f"/schedulers/{self.name}")
+    def delete(self, *, force: bool = False) -> None:
+        """Take it out of the registry. Refused while runs are on it, unless `force`: then they end with an error."""
+        self.connection.schedulers.delete(f"/schedulers/{self.name}", {"force": "true"} if force else None)
 
     @classmethod
     def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
         """The object for a scheduler that the service has told about."""
         fields = {name: getattr(view, name) for name in ("port", "transport", "schedd_name", "username", "dashboard", "timeout_s")}
-        scheduler = cls(view.name, view.type, view.host, connection=connection, **fields)
-        scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail, view.version
+        scheduler = cls(view.name, view.type, view.host or "", connection=connection, **fields)
+        scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail or "", view.version
         scheduler._saved = True
         return scheduler
 

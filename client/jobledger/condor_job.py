@@ -13,15 +13,17 @@ from jobledger.views import JobView
 TEMPLATES: Mapping[str, Mapping[str, str]] = {
     "base": {},
     "vanilla_base": {"universe": "vanilla"},
-    "vanilla_transfer_files": {
-        "universe": "vanilla",
-        "transfer_executable": "true",
-        "should_transfer_files": "YES",
-        "when_to_transfer_output": "ON_EXIT_OR_EVICT",
-    },
+    "vanilla_transfer_files": {"universe": "vanilla"},
     "vanilla_nfs": {"universe": "vanilla"},
 }
-"""condorpy's templates as submit commands. Folders, logs and output names are the service's business and left out."""
+"""condorpy's templates as submit commands. The rest of them (file transfer, folders, logs) Jobledger does for every job."""
+
+_ALWAYS_SO: Mapping[str, frozenset[str]] = {
+    "should_transfer_files": frozenset({"yes"}),
+    "when_to_transfer_output": frozenset({"on_exit", "on_exit_or_evict"}),
+    "transfer_executable": frozenset({"true", "yes"}),
+}
+"""Submit commands that older apps set to what is always so here. With another value they are sent, and refused with the reason."""
 
 _SPEC_FIELDS = {
     "executable": "executable",
@@ -85,6 +87,8 @@ class CondorJob(Job):
         """
         if value is None:
             self.delete_attribute(name)
+        elif str(value).lower() in _ALWAYS_SO.get(name.lower(), ()):
+            return
         elif name == "arguments":
             self.arguments = _arguments(value)
         elif name == "environment":

@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle
 
 from jobledger.jobs import Job
-from jobledger.results import GRAPH_FILE, RESULT_FILE, open_result
+from jobledger.results import GRAPH_FILE, open_result
 from jobledger.views import JobView
 
 
@@ -51,11 +51,6 @@ class DaskJob(Job):
         """
         self.refresh()
         return open_result(self, allow_pickle=allow_pickle)
-
-    @property
-    def result_file(self) -> str:
-        """Where the current run's result lies in the workspace."""
-        return f"run-{self.run}/{RESULT_FILE}"
 
     def _spec(self) -> dict[str, Any]:
         if not self.function:

@@ -17,10 +17,16 @@ from jobledger.views import FileInfo
 CHUNK_BYTES = 1 << 18
 
 
-def listing(jobs: ServiceClient, job_id: str) -> list[FileInfo]:
-    """All files of the workspace, in the order of their paths."""
-    answer = jobs.get(f"/jobs/{job_id}/files")
-    found = msgspec.convert(answer["items"], list[FileInfo], strict=False)
+def listing(jobs: ServiceClient, job_id: str, folder: str = "") -> list[FileInfo]:
+    """All files of the workspace, or below one of its folders, in the order of their paths."""
+    found: list[FileInfo] = []
+    folders = [folder]
+    while folders:
+        for item in jobs.pages(f"/jobs/{job_id}/files", {"path": folders.pop()}):
+            if item["type"] == "directory":
+                folders.append(item["path"])
+            else:
+                found.append(msgspec.convert(item, FileInfo, strict=False))
     return sorted(found, key=lambda file: file.path)
 
 

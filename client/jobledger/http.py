@@ -69,9 +69,9 @@ class ServiceClient:
         """Put JSON and return the answer's."""
         return self._json(self.request("PUT", path, body=body))
 
-    def delete(self, path: str, *, idempotency_key: str = "") -> Any:
+    def delete(self, path: str, params: Params | None = None, *, idempotency_key: str = "") -> Any:
         """Delete what is at `path`."""
-        return self._json(self.request("DELETE", path, idempotency_key=idempotency_key))
+        return self._json(self.request("DELETE", path, params=params, idempotency_key=idempotency_key))
 
     def pages(self, path: str, params: Params | None = None, *, limit: int | None = None) -> Iterator[Any]:
         """Yield the items of a paged collection, fetching pages as they are needed; at most `limit` of them."""

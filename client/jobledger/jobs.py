@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 import msgspec
-from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 
 from jobledger import files
 from jobledger.connection import Connection
 from jobledger.errors import NotSaved, Refused
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
+from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 
 T = TypeVar("T")
 OnChange = Callable[["Job"], None]
@@ -229,9 +229,9 @@ class Job:
         """Put bytes into the job's workspace."""
         files.write(self._connection.jobs, self._id(), path, content)
 
-    def files(self) -> list[FileInfo]:
-        """What is in the workspace. Output of the n-th run is below `run-<n>/`."""
-        return files.listing(self._connection.jobs, self._id())
+    def files(self, folder: str = "") -> list[FileInfo]:
+        """What is in the workspace, or in a folder of it. Output of the n-th run is below `run-<n>/`."""
+        return files.listing(self._connection.jobs, self._id(), folder)
 
     def read(self, path: str) -> bytes:
         """The content of a file of the workspace."""

@@ -65,7 +65,7 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A file in a job's workspace."""
 
     path: str
-    size: int = 0  #: bytes
+    size_bytes: int
     modified_at: datetime | None = None
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from jobledger.cli.output import as_json, connected, dump, local, show_fields, show_table
 from jobledger.connection import Connection
-from jobledger.errors import NotFound
 
 
 @click.group("dead-letters")
@@ -17,12 +14,13 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
+@click.option("--reason", help="Only with this reason, such as bad_json.")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True)
 @as_json
 @connected
-def list_(connection: Connection, limit: int, machine: bool) -> None:
+def list_(connection: Connection, limit: int, reason: str | None, machine: bool) -> None:
     """List them, with the reason."""
-    found = list(connection.jobs.pages("/jobs/dead-letters", limit=limit))
+    found = list(connection.jobs.pages("/jobs/dead-letters", {"reason": reason}, limit=limit))
     if machine:
         dump(found)
         return
@@ -38,11 +36,7 @@ def list_(connection: Connection, limit: int, machine: bool) -> None:
 @connected
 def show(connection: Connection, position: str, topic: str, machine: bool) -> None:
     """Show the one at POSITION (partition:offset), with what the record held."""
-    item: dict[str, Any] | None = next(
-        (item for item in connection.jobs.pages("/jobs/dead-letters") if (item["position"], item["topic"]) == (position, topic)), None
-    )
-    if item is None:
-        raise NotFound(404, {"title": "Not found", "detail": f"no dead letter of {topic} is at {position}"})
+    item = connection.jobs.get(f"/jobs/dead-letters/{topic}/{position}")
     if machine:
         dump(item)
     else:

@@ -26,7 +26,7 @@ def files_commands(find: Callable[[Connection, str], Job]) -> list[click.Command
         if machine:
             dump(found)
         else:
-            rows = [(file.path, size(file.size), local(file.modified_at)) for file in found]
+            rows = [(file.path, size(file.size_bytes), local(file.modified_at)) for file in found]
             show_table((("path", "fixed"), ("size", "number"), ("changed", "fixed")), rows, nothing="no files")
 
     @click.command("get")

@@ -96,22 +96,26 @@ def register(connection: Connection, name: str, type_: str, host: str, **asked: 
 @as_json
 @connected
 def check(connection: Connection, name: str, machine: bool) -> None:
-    """Contact a scheduler now and say what was found. Exit code 1 when it is not up."""
+    """Contact a scheduler now and say what was found.
+
+    Exit code 1 when it is not reachable.
+    """
     item = connection.schedulers.post(f"/schedulers/{name}/check")
     if machine:
         dump(item)
     else:
-        show_fields((item or {}).items())
-    if (item or {}).get("health", "up") != "up":
+        show_fields(item.items())
+    if not item["reachable"]:
         raise click.exceptions.Exit(1)
 
 
 @schedulers.command()
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Also when runs are on it: they end with an error, whatever becomes of them there.")
 @connected
-def remove(connection: Connection, name: str) -> None:
-    """Take a scheduler out of the registry. Runs that are on it are followed to their end."""
-    connection.schedulers.delete(f"/schedulers/{name}")
+def remove(connection: Connection, name: str, force: bool) -> None:
+    """Take a scheduler out of the registry."""
+    connection.schedulers.delete(f"/schedulers/{name}", {"force": "true"} if force else None)
     click.echo(f"{name} removed")
 
 
@@ -121,4 +125,4 @@ def _secret(path: Path | None, *, strip: bool = True) -> str:
 
 
 def _address(item: dict[str, Any]) -> str:
-    return f"{item['host']}:{item['port']}" if item.get("port") else str(item["host"])
+    return f"{item['host']}:{item['port']}" if item.get("port") else str(item.get("host") or "")
