@@ -111,6 +111,10 @@ SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = $1
 -- What the fold said of the event at a position, and the type and job it is about.
 SELECT outcome, reason, type, job_id::text AS job_id FROM history WHERE partition = $1 AND log_offset = $2
 
+-- name: first_verdict
+-- What the fold said of an event when it came for the first time.
+SELECT outcome, reason FROM history WHERE job_id = $1 AND source = $2 AND event_id = $3 ORDER BY version LIMIT 1
+
 -- name: history_newest
 -- A page of a job's history, newest first, from below a version.
 SELECT h.*, h.job_id::text AS id FROM history h WHERE h.job_id = $1 AND h.version < $2 ORDER BY h.version DESC LIMIT $3

@@ -83,7 +83,7 @@ def job_filter(query: ListQuery) -> JobFilter:
     """Read a list's filters. Raises InvalidRequest for a status or a time that is none."""
     problems = []
     statuses: set[str] = set()
-    for text in query.status or ():
+    for text in query.status:
         status, custom = parse_status(text)
         if custom:
             problems.append(FieldError("?status", f"{text[:100]!r} is no status and no status code"))

@@ -97,6 +97,7 @@ class VerdictReader(Protocol):
 
     async def job(self, job_id: str) -> asyncpg.Record | None: ...
     async def verdict(self, position: Position) -> asyncpg.Record | None: ...
+    async def first_verdict(self, job_id: str, source: str, event_id: str) -> asyncpg.Record | None: ...
     async def usable_schedulers(self) -> dict[str, str]: ...
 
 
@@ -118,7 +119,8 @@ class Requests:
         raise_faults(check_spec(body.job_type, body.scheduler, body.condor, body.dask))
         await self._check_scheduler(body.job_type, body.scheduler)
         try:
-            settled = await self._publish(creation(body, owner, job_id), now, caller)
+            # A new event each time: what tells a repetition from a key that is used twice is the content of the job, for ever.
+            settled = await self._publish(creation(body, owner, job_id), self._new_id(now), now, caller)
         except OutcomeUnknown:
             raise CreationUnknown(job_id) from None
         if settled.verdict is None or settled.verdict.applied:
@@ -144,11 +146,21 @@ class Requests:
 
     async def ask(self, data: Any, caller: Caller) -> Settled:
         """State a request about an existing job and wait for its verdict. Raises NotFound, Refused, Conflict, OutcomeUnknown."""
-        settled = await self._publish(data, self._clock.now(), caller)
+        now = self._clock.now()
+        key = check_idempotency_key(caller.idempotency_key)
+        event_id = repeatable_id(data, caller.viewer.user, key) if key else self._new_id(now)
+        settled = await self._publish(data, event_id, now, caller)
+        if settled.verdict is not None and settled.verdict.reason is Reason.SAME_EVENT:
+            settled = await self._as_at_first(settled, event_id)
         verdict = settled.verdict
         if verdict is None or verdict.applied or verdict.outcome is Outcome.DUPLICATE or verdict.reason is Reason.UNCHANGED:
             return settled
         raise refusal(settled)
+
+    async def _as_at_first(self, settled: Settled, event_id: str) -> Settled:
+        """Answer a repetition as the request was answered at first."""
+        first = await self._store.first_verdict(settled.job_id, SOURCE, event_id)
+        return settled if first is None else msgspec.structs.replace(settled, verdict=_verdict(first))
 
     async def report(self, data: Any, caller: Caller) -> Position:
         """Put a callback into the log and return where it stands. Never waits for the projection."""
@@ -165,11 +177,10 @@ class Requests:
         (position,) = await self._bus.publish(event)
         return position
 
-    async def _publish(self, data: Any, now: datetime, caller: Caller) -> Settled:
-        key = check_idempotency_key(caller.idempotency_key)
+    async def _publish(self, data: Any, event_id: str, now: datetime, caller: Caller) -> Settled:
         event = new_event(
             data,
-            id=repeatable_id(data, caller.viewer.user, key) if key else self._new_id(now),
+            id=event_id,
             source=SOURCE,
             time=now,
             actor=caller.actor,
@@ -190,7 +201,7 @@ class Requests:
                 "An administrator has to mend it."
             )
         row = await self._store.job(job_id)
-        return Settled(job_id=job_id, position=position, verdict=Verdict(Outcome(said["outcome"]), Reason(said["reason"])), row=row)
+        return Settled(job_id=job_id, position=position, verdict=_verdict(said), row=row)
 
     async def _check_scheduler(self, job_type: str, scheduler: str) -> None:
         if not scheduler:
@@ -280,6 +291,10 @@ def raise_faults(faults: list[Fault]) -> None:
     """Raise Unprocessable when there are any."""
     if faults:
         raise Unprocessable(errors=[FieldError(fault.path, fault.message) for fault in faults])
+
+
+def _verdict(row: Any) -> Verdict:
+    return Verdict(Outcome(row["outcome"]), Reason(row["reason"]))
 
 
 def _plain(body: Spec | None, struct: type[Spec]) -> Spec | None:

@@ -175,6 +175,7 @@ class JobRoutes:
             await self._reads.job(job_id, viewer_of(principal_of(request)), Right.WRITE)
             return self._answer(await self._requests.ask(state(job_id, reason), caller_of(request)))
 
+        act.__name__ = f"{name}_job"  # what the OpenAPI document calls the operation
         return act
 
     @operation(

@@ -101,6 +101,11 @@ class JobsStore(LedgerStore):
         rows = await self._fetch("verdict", position.partition, position.offset)
         return rows[0] if rows else None
 
+    async def first_verdict(self, job_id: str, source: str, event_id: str) -> asyncpg.Record | None:
+        """What the fold said of an event when it came for the first time: later it is only a duplicate."""
+        rows = await self._fetch("first_verdict", job_id, source, event_id)
+        return rows[0] if rows else None
+
     async def page(self, viewer: Viewer, wanted: JobFilter, order: Order, behind: Keyset | None, limit: int) -> list[asyncpg.Record]:
         """At most `limit` jobs that the viewer may see, behind a keyset (None: from the first)."""
         moment, job_id = behind or BEFORE_FIRST[order]

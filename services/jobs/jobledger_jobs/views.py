@@ -70,7 +70,7 @@ class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which jobs to list."""
 
-    status: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=20)] | None = None  #: names or codes
+    status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
     label: Name | None = None
     job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")] | None = None
     user: Name | None = None

@@ -74,6 +74,10 @@ class World:
                 return msgspec.structs.asdict(row)
         return None
 
+    async def first_verdict(self, job_id: str, source: str, event_id: str) -> Any:
+        said = [row for row in self._changes().history if (row.job_id, row.source, row.event_id) == (job_id, source, event_id)]
+        return msgspec.structs.asdict(said[0]) if said else None
+
     async def usable_schedulers(self) -> dict[str, str]:
         return self.schedulers
 
@@ -241,8 +245,28 @@ def test_repeated_request_under_one_key_takes_effect_once() -> None:
     again = ask(world, lambda r: r.ask(ExecuteRequested(job_id=job_id), caller("go")))
 
     assert first.verdict.applied
-    assert again.verdict.outcome is Outcome.DUPLICATE
+    assert again.verdict.applied
     assert again.row["run"] == 1
+    assert world.events()[-1].id == world.events()[-2].id
+
+
+def test_repeated_request_is_refused_again_as_it_was_at_first() -> None:
+    world = World()
+    job_id = ask(world, lambda r: r.create(BODY, ADA)).job_id
+
+    for _ in range(2):
+        with pytest.raises(Refused) as caught:
+            ask(world, lambda r: r.ask(PauseRequested(job_id=job_id), caller("wait")))
+        assert caught.value.verdict.reason == "not_started"
+
+
+def test_third_creation_with_other_content_is_refused_like_the_second() -> None:
+    world = World()
+    ask(world, lambda r: r.create(BODY, caller("k1")))
+
+    for _ in range(2):
+        with pytest.raises(UnprocessableKey):
+            ask(world, lambda r: r.create(msgspec.structs.replace(BODY, name="other"), caller("k1")))
 
 
 def test_request_behind_a_dead_letter_is_a_conflict() -> None:
