@@ -1,0 +1,96 @@
+"""One event of every type and version 1, with every field said: for samples, documentation and tests."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from . import cluster_events as c
+from . import job_events as j
+from . import scheduler_events as s
+
+JOB_ID: Final = "01934f2e-7a1c-7d11-8a52-0f1e2d3c4b5a"
+
+EXAMPLES: Final[tuple[Any, ...]] = (
+    j.JobCreated(
+        job_id=JOB_ID,
+        name="Calibration {id}",
+        user="ada",
+        label="water_network",
+        job_type="CONDOR",
+        description="Große Kalibrierung",
+        groups=["hydrology"],
+        workspace="file:///srv/jobledger/workspaces/01934f2e-7a1c-7d11-8a52-0f1e2d3c4b5a/",
+        extended_properties={"scenario": 7, "weights": [0.25, 0.75], "dry": False, "parent": None},
+        scheduler="pool-1",
+        condor=j.CondorSpec(
+            executable="run.sh",
+            arguments=["--year", "2026"],
+            environment={"OMP_NUM_THREADS": "1"},
+            input_files=["network.inp"],
+            output_files=["result.csv"],
+            attributes={"request_cpus": 1, "+ProjectName": "water"},
+            num_jobs=2,
+        ),
+        dask=j.DaskSpec(function="model:run", args=[1], kwargs={"year": 2026}, graph_file="graph.pkl"),
+    ),
+    j.JobChanged(
+        job_id=JOB_ID,
+        name="Calibration, second try",
+        description="with finer pipes",
+        groups=["hydrology", "planning"],
+        extended_properties={"scenario": 8},
+        scheduler="pool-2",
+        condor=j.CondorSpec(executable="run.sh"),
+        dask=j.DaskSpec(function="model:run"),
+    ),
+    j.ExecuteRequested(job_id=JOB_ID),
+    j.StopRequested(job_id=JOB_ID, reason="wrong network"),
+    j.PauseRequested(job_id=JOB_ID, reason="maintenance"),
+    j.ResumeRequested(job_id=JOB_ID, reason="maintenance is over"),
+    j.ResubmitRequested(job_id=JOB_ID, reason="the pool was down"),
+    j.RefreshRequested(job_id=JOB_ID),
+    j.JobDeleted(job_id=JOB_ID, reason="tidying up"),
+    j.StatusChanged(
+        job_id=JOB_ID,
+        status="Running",
+        run=1,
+        restarts=0,
+        message="on node 12",
+        progress=0.5,
+        scheduler_job_ref="12.0",
+        exit_code=0,
+        exit_signal=0,
+        evidence={"JobStatus": 2, "EnteredCurrentStatus": 1790000000, "RemoteHost": "slot1@node12"},
+    ),
+    j.ResultsCollected(
+        job_id=JOB_ID, run=1, files=[j.ResultFile(path="run-1/result.csv", size=1042, sha256="ab" * 32)], missing=["run-1/log.txt"]
+    ),
+    s.SchedulerRegistered(
+        name="pool-1",
+        type="condor",
+        host="cm.example.org",
+        port=9618,
+        transport="bindings",
+        schedd_name="ap-1.example.org",
+        username="jobledger",
+        dashboard="https://pool.example.org/",
+        timeout_s=30.0,
+    ),
+    s.SchedulerChanged(
+        name="pool-1",
+        type="condor",
+        host="cm2.example.org",
+        port=9619,
+        transport="ssh",
+        schedd_name="ap-2.example.org",
+        username="jobledger",
+        dashboard="https://pool.example.org/",
+        timeout_s=10.0,
+    ),
+    s.SchedulerRemoved(name="pool-1", reason="replaced"),
+    s.SchedulerHealthChanged(name="pool-1", health="up", detail="3 slots", version="25.0.0"),
+    c.ClusterCreated(name="summer-school", provider="aws", kind="dask", size=4, owner="ada"),
+    c.ResizeRequested(name="summer-school", size=8, reason="more students"),
+    c.TerminateRequested(name="summer-school", reason="it is over"),
+    c.ClusterStatusChanged(name="summer-school", status="Running", nodes=4, message="all nodes are up"),
+)
