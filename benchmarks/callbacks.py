@@ -26,7 +26,8 @@ async def measure(report: Report, job: BasicJob, *, connections: tuple[int, ...]
     headers = {"authorization": f"Bearer {credential.token}", "content-type": "application/json"}
     async with _noop_server() as port:
         for number in connections:
-            ours, noop = [], []
+            ours: list[Result] = []
+            noop: list[Result] = []
             for _ in range(rounds):
                 for results, host, to_port in ((ours, address.hostname or "", address.port or 80), (noop, "127.0.0.1", port)):
                     plan = Plan(host=host, port=to_port, path=address.path, headers=headers, body=BODY, connections=number, seconds=seconds)

@@ -29,7 +29,9 @@ BATCH = 2000
 async def measure(report: Report, *, bootstrap_servers: str, database_url: str, jobs: int, rounds: int) -> None:
     """Append the two ratios to the report."""
     count = await load.fill(bootstrap_servers, topics.JOBS, jobs)
-    ours, from_memory, faust = [], [], []
+    ours: list[float] = []
+    from_memory: list[float] = []
+    faust: list[float] = []
     for round_ in range(rounds):
         for figures, run in ((ours, _projector), (from_memory, _sql_from_memory)):
             url = await _fresh_database(database_url, f"bench_{run.__name__.strip('_')}_{round_}")
