@@ -110,6 +110,7 @@ class DaskAdapter:
             return []
         session = await self._session()
         states = await self._states(run_ids)
+        await session.desire([run for run in run_ids if states[run] is not None])
         executing = await self._executing([run for run in run_ids if states[run] == "processing"])
         await self._learn_outcomes([run for run in run_ids if states[run] == "memory" and run not in self._outcomes])
         evidence = {"scheduler": session.scheduler_id}
@@ -227,7 +228,7 @@ class DaskAdapter:
 
     async def _let_go(self, session: Session, runs: list[str]) -> None:
         await session.call_in_order("publish_delete", names=tuple(runs))
-        await session.send({"op": "client-releases-keys", "keys": runs})
+        await session.release(runs)
 
     # -- collecting ---------------------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Session:
         self._rpc, self._heard = rpc, heard
         self.client_id = f"jobledger-{uuid.uuid4()}"
         self.scheduler_id = ""
+        self._desired: set[str] = set()
         self._stream: Connection | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -75,6 +76,17 @@ class Session:
         except (OSError, TimeoutError) as error:
             await self.close()
             raise OutcomeUnknown(f"the Dask scheduler at {self._rpc.address} was lost: {error or 'it takes nothing more'}") from error
+
+    async def desire(self, runs: Sequence[str]) -> None:
+        """Ask, once, to be told when these end."""
+        if new := [run for run in runs if run not in self._desired]:
+            self._desired.update(new)
+            await self.send({"op": "client-desires-keys", "keys": new})
+
+    async def release(self, runs: Sequence[str]) -> None:
+        """Have no more to do with these."""
+        self._desired.difference_update(runs)
+        await self.send({"op": "client-releases-keys", "keys": list(runs)})
 
     async def call_in_order(self, op: str, **arguments: Any) -> Any:
         """Call a handler of the publish extension, which waits until it has heard all that the stream said before."""

@@ -156,7 +156,10 @@ def _encode_error(error: BaseException) -> bytes:
         message = str(error)
     except Exception as unprintable:  # noqa: BLE001 - a user's class may do anything here
         message = f"(its text cannot be had: {type(unprintable).__name__})"
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == run.__code__.co_filename:  # our own frames say nothing to users
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace))
     if len(text) > MAX_TRACEBACK_CHARS:
         text = text[: MAX_TRACEBACK_CHARS // 2] + "\n[...]\n" + text[-MAX_TRACEBACK_CHARS // 2 :]
     fields = {"type": type(error).__qualname__, "message": message[:MAX_MESSAGE_CHARS], "traceback": text}
