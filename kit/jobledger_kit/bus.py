@@ -110,16 +110,18 @@ class KafkaBus:
                 self._producer = producer
             return self._producer
 
-    async def _discard(self, producer: Any, error: BaseException) -> None:
+    async def _discard(self, producer: aiokafka.AIOKafkaProducer, error: BaseException) -> None:
         """Start anew after an error that an idempotent producer does not survive, such as a lost sequence."""
         if isinstance(error, (MessageSizeTooLargeError, RecordTooLargeError, TimeoutError, KafkaTimeoutError, KafkaConnectionError)):
             return
         if isinstance(error, KafkaError) and error.retriable:
             return
         async with self._lock:
-            if self._producer is not producer:
-                return
-            self._producer = None
+            current = self._producer is producer
+            if current:
+                self._producer = None
+        if not current:
+            return
         log.warning("The producer is replaced", error=repr(error))
         try:
             await producer.stop()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,11 +15,9 @@ from jobledger_contracts import topics
 from jobledger_contracts.envelope import encode
 from jobledger_contracts.ids import Position, partition_for
 from jobledger_kit.bus import KafkaBus
-from jobledger_kit.database import Connection
 from jobledger_kit.deadletters import DeadLetters, Fuse
-from jobledger_kit.effects import Effect, EffectLedger
+from jobledger_kit.effects import EffectLedger
 from jobledger_kit.errors import CheckpointLost, Fenced, FuseBlown, JobledgerError
-from jobledger_kit.folds import Folded, FoldedBatch, fold_log
 from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
 from jobledger_kit.reactor import FaustReactor
@@ -27,28 +25,10 @@ from jobledger_kit.store import LedgerStore
 from tests.conftest import Log
 from tests.support.events import created, derived_job_id, event, life, lives, status
 from tests.support.eventually import eventually_async
+from tests.support.ledger import CONSUMER, SuiteStore, assert_ledger_is_the_fold, react
 from tests.support.rawkafka import produce_raw, read_log, transaction
 
 pytestmark = [pytest.mark.anyio, pytest.mark.stack]
-
-CONSUMER = "suite"
-HISTORY = "create table if not exists history (key text, log_offset bigint, event_id text, outcome text, primary key (key, log_offset))"
-
-
-class SuiteStore(LedgerStore):
-    """A store with a table of its own, that can be told to fail."""
-
-    schema: ClassVar[str] = "suite"
-
-    async def write(self, connection: Connection, batch: FoldedBatch) -> None:
-        rows = [(f.event.key, f.record.offset, f.event.id, f.verdict.outcome.value) for f in batch.folded]
-        await connection.executemany("insert into history values ($1, $2, $3, $4)", rows)
-
-
-def react(folded: Folded) -> Iterable[Effect]:
-    """Ask for one effect for each applied event."""
-    if folded.verdict.applied:
-        yield Effect(key=f"do:{folded.event.id}", lane="lane", stream=folded.event.key, kind=folded.event.type)
 
 
 class ReactorSuite:
@@ -59,7 +39,7 @@ class ReactorSuite:
     @pytest.fixture
     async def store(self, database_url: str) -> AsyncIterator[SuiteStore]:
         store = await SuiteStore.open(database_url)
-        await store.pool.execute(HISTORY)
+        await store.make_tables()
         yield store
         await store.close()
 
@@ -94,28 +74,13 @@ class ReactorSuite:
 
         await eventually_async(reached, timeout_s)
 
-    async def assert_ledger_is_the_fold(self, store: LedgerStore, log: Log) -> FoldedBatch:
-        """Compare every row with a pure fold of the whole log."""
-        records, partitions = await read_log(log.bootstrap_servers, topics.JOBS, prefix=log.topic_prefix)
-        truth = fold_log(records, {topics.JOBS: partitions})
-        states, parked = await store.load(CONSUMER, {f.stream for f in truth.folded} | truth.parked.keys())
-        assert states == truth.states
-        assert parked == set(truth.parked)
-        history = {(r["key"], r["log_offset"]): (r["event_id"], r["outcome"]) for r in await store.pool.fetch("select * from history")}
-        assert history == {(f.event.key, f.record.offset): (f.event.id, f.verdict.outcome.value) for f in truth.folded}
-        effects = [r["key"] for r in await store.pool.fetch("select key from effects order by position")]
-        assert sorted(effects) == sorted(effect.key for f in truth.folded for effect in react(f))
-        dead = {(letter.partition, letter.offset): letter.reason for letter in await DeadLetters(store.pool, CONSUMER).page(10_000)}
-        assert dead == {(d.record.partition, d.record.offset): d.reason.value for d in truth.dead}
-        return truth
-
     async def test_the_ledger_is_the_fold_of_the_log(self, store: SuiteStore, bus: KafkaBus, kafka_log: Log) -> None:
         positions = await bus.publish(*lives(jobs=60, steps=12))
         async with self.running(self.make(store, kafka_log)):
             more = await bus.publish(*lives(jobs=20, steps=5, seed=1))
             for position in {p.partition: p for p in positions + more}.values():
                 await self.caught_up(store, position)
-        await self.assert_ledger_is_the_fold(store, kafka_log)
+        await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
 
     async def test_duplicates_and_refusals_are_folded_and_cause_nothing(self, store: SuiteStore, bus: KafkaBus, kafka_log: Log) -> None:
         events = life(job := derived_job_id("twice"), steps=6)
@@ -134,7 +99,7 @@ class ReactorSuite:
             async with self.running(self.make(store, kafka_log)):
                 for position in {p.partition: p for p in positions}.values():
                     await self.caught_up(store, position)
-        await self.assert_ledger_is_the_fold(store, kafka_log)
+        await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
 
     async def test_garbage_becomes_dead_letters_and_stops_nobody(self, store: SuiteStore, bus: KafkaBus, kafka_log: Log) -> None:
         victim, other = derived_job_id("victim", 1), derived_job_id("other", 1)
@@ -156,7 +121,7 @@ class ReactorSuite:
             await self.caught_up(store, last)
             await self.caught_up(store, after)
             assert not task.done()
-        truth = await self.assert_ledger_is_the_fold(store, kafka_log)
+        truth = await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
         assert len(truth.dead) == 28
         assert not truth.parked
         letters = DeadLetters(store.pool, CONSUMER)
@@ -178,7 +143,7 @@ class ReactorSuite:
         async with self.running(self.make(store, kafka_log)):  # it is remembered
             [position] = await bus.publish(status(victim, "Error"))
             await self.caught_up(store, position)
-        truth = await self.assert_ledger_is_the_fold(store, kafka_log)
+        truth = await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
         assert [d.reason.value for d in truth.dead] == ["bad_json", "parked", "parked"]
         [parked] = await DeadLetters(store.pool).parked()
         assert (parked.key, parked.behind) == (victim, truth.dead[0].record.offset)
@@ -200,7 +165,7 @@ class ReactorSuite:
                 await self.caught_up(store, position)
             [position] = await bus.publish(status(neighbour, "Complete"))
             await self.caught_up(store, position)
-        truth = await self.assert_ledger_is_the_fold(store, kafka_log)
+        truth = await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
         assert [d.reason.value for d in truth.dead] == ["not_utf8"]
         assert truth.states[topics.JOBS, neighbour].status.value == "Complete"
         letter = await DeadLetters(store.pool).get(topics.JOBS, truth.dead[0].record.position)
@@ -217,7 +182,7 @@ class ReactorSuite:
         async with self.running(self.make(store, kafka_log)):
             for position in {p.partition: p for p in positions}.values():
                 await self.caught_up(store, position)
-        truth = await self.assert_ledger_is_the_fold(store, kafka_log)
+        truth = await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
         assert len(truth.folded) == 96
 
     async def test_a_stale_worker_is_fenced(self, store: SuiteStore, bus: KafkaBus, kafka_log: Log) -> None:
@@ -263,7 +228,7 @@ class ReactorSuite:
             for position in {p.partition: p for p in positions}.values():
                 await self.caught_up(store, position)
             assert not any(task.done() for task in tasks), tasks
-        await self.assert_ledger_is_the_fold(store, kafka_log)
+        await assert_ledger_is_the_fold(store, kafka_log.bootstrap_servers, kafka_log.topic_prefix)
 
     async def test_on_applied_is_called_after_each_commit(self, store: SuiteStore, bus: KafkaBus, kafka_log: Log) -> None:
         seen: list[str] = []
