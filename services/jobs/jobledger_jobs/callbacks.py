@@ -44,6 +44,21 @@ FORM: Final = "application/x-www-form-urlencoded"
 MAX_CALLBACK_BYTES: Final = 64 * 1024
 _NOTHING: Final = StatusReport()
 
+_CALLBACK: Final = operation(
+    "Report a run's status",
+    description=(
+        "With the run's credential, or the owner's or an administrator's API key. Without a status it asks to have the status looked "
+        "up. The answer comes once the log has the report; what the fold makes of it stands in the job's history."
+    ),
+    allow=Allow.RUN,
+    body=StatusReport,
+    body_types=("application/json", FORM),
+    response=Reported,
+    errors=(NotFound, OutcomeUnknown),
+    tag="callback",
+    max_body_bytes=MAX_CALLBACK_BYTES,
+)
+
 
 class CallbackRoutes:
     """The endpoints that runs use, and the one that gives them their credentials."""
@@ -56,24 +71,16 @@ class CallbackRoutes:
         """The table. Jobs have called this path with and without the last slash for years."""
         return [
             Route("/update-job-status/{job_id}/", self.report_status, methods=["POST"]),
-            Route("/update-job-status/{job_id}", self.report_status, methods=["POST"]),
+            Route("/update-job-status/{job_id}", self.report_status_bare, methods=["POST"]),
             Route("/jobs/{job_id}/credentials", self.issue_credential, methods=["POST"]),
         ]
 
-    @operation(
-        "Report a run's status",
-        description=(
-            "With the run's credential, or the owner's or an administrator's API key. Without a status it asks to have the status looked "
-            "up. The answer comes once the log has the report; what the fold makes of it stands in the job's history."
-        ),
-        allow=Allow.RUN,
-        body=StatusReport,
-        body_types=("application/json", FORM),
-        response=Reported,
-        errors=(NotFound, OutcomeUnknown),
-        tag="callback",
-        max_body_bytes=MAX_CALLBACK_BYTES,
-    )
+    @_CALLBACK
+    async def report_status_bare(self, request: Request) -> Response:
+        """As `report_status`."""
+        return await self.report_status(request)
+
+    @_CALLBACK
     async def report_status(self, request: Request) -> Response:
         principal, job_id = principal_of(request), job_id_of(request)
         report = await read_report(request)

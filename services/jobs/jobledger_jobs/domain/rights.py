@@ -2,7 +2,8 @@
 
 Owner and admin read and write; a member of one of the job's groups reads, and so does another service of ours; to everybody else the
 job does not exist. The same rule
-stands in `queries.sql` for lists, where PostgreSQL has to apply it; `tests/integration/jobs/test_jobs_api_rights.py` holds the two together.
+stands in `queries.sql` for lists, where PostgreSQL has to apply it; `tests/integration/jobs/test_jobs_api_rights.py` holds the two
+together.
 """
 
 from __future__ import annotations
