@@ -1,12 +1,15 @@
 """The Jobledger SDK: scientific compute jobs on HTCondor and Dask, with a history that nothing is ever missing from.
 
-from jobledger import App
+For example:
 
-app = App("my_first_app")
-job = app.get_job_manager().create_job("flood_{id}", job_type="CONDOR", scheduler="local-condor", remote_input_files=["run.py", "basin.inp"])
-job.set_attribute("executable", "run.py")
-job.execute()
-print(job.wait(timeout_s=600), [file.path for file in job.files()])
+    from jobledger import App
+
+    app = App("my_first_app")
+    job = app.get_job_manager().create_job("flood_{id}", job_type="CONDOR", remote_input_files=["run.py", "basin.inp"])
+    job.scheduler = app.get_scheduler("local-condor")
+    job.set_attribute("executable", "run.py")
+    job.execute()
+    print(job.wait(timeout_s=600), [file.path for file in job.files()])
 """
 
 from jobledger.app import App

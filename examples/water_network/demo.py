@@ -1,6 +1,6 @@
 """Which pipe can this town least do without? The whole of Jobledger, started here and put to work on that question.
 
-    make demo          or: .venv/bin/python examples/water_network/demo.py [--groups 12]
+    make demo          or: .venv/bin/python examples/water_network/demo.py [--groups 10]
 
 The pipes of a published water network are closed one after the other, in HTCondor jobs; some of them again in a Dask job, whose answers
 must be the same; and a BASIC job, run by nobody but this script, draws the map and reports its own status with curl. What you read here
@@ -132,7 +132,7 @@ def wait(jobs: JobManager, condor: list[CondorJob], again: DaskJob, facts: dict[
 def main() -> None:
     """Ask, wait, answer."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--groups", type=int, default=12, help="how many HTCondor jobs share the pipes (12)")
+    parser.add_argument("--groups", type=int, default=10, help="how many HTCondor jobs share the pipes (10)")
     groups = parser.parse_args().groups
     if shutil.which("curl") is None:
         raise JobledgerError("this demo reports a status with curl, which is not installed here (Debian: apt-get install curl)")

@@ -56,7 +56,7 @@ def ranking(closures: Sequence[Closure], facts: dict[str, Any]) -> None:
     harmless = sum(not closure["person_hours"] for closure in closures)
     left_out = len(facts["pipes"]) - len(closures)
     console.print(
-        f"People with less than {facts['required_m']:.0f} m of pressure in the worst of {hours} hours, of {town:,}, who have enough otherwise."
+        f"\nPeople with less than {facts['required_m']:.0f} m of pressure in the worst of {hours} hours, and enough otherwise; of {town:,}."
     )
     console.print(
         f"Simulated: {len(closures):,} closures of {len(facts['pipes']):,} pipes ({left_out} left out: check valves cannot be closed). "
@@ -80,8 +80,8 @@ def history(job: Job) -> None:
     entries = job.history()
     for entry in entries:
         verdict = Text(f"{entry.verdict}: {entry.reason}" if entry.reason else entry.verdict, style=VERDICTS.get(entry.verdict, ""))
-        says = Text(" ".join(str(entry.data[name]) for name in ("status", "message") if entry.data.get(name)))
-        time = entry.recorded_at.astimezone().strftime("%H:%M:%S.%f")[:-3] if entry.recorded_at else ""
+        says = Text(" ".join(str(entry.data[name]) for name in ("name", "status", "message", "reason") if entry.data.get(name)))
+        time = entry.recorded_at.astimezone().strftime("%H:%M:%S") if entry.recorded_at else ""
         table.add_row(entry.position, time, _who(entry.actor or entry.source), entry.type, says, verdict)
     console.rule(f"[bold]The history of {job.name!r}", align="left")
     console.print(table)
@@ -99,23 +99,25 @@ def what_next(endpoints: Endpoints, job: Job, map_job: Job, out: Path, *, starte
     console.rule("[bold]Everything is still running", align="left")
     table = Table.grid(padding=(0, 2))
     rows = {
-        "map": f"{out / 'map.png'}   (also in the workspace of {map_job.name!r})",
-        "all results": f"{out / 'ranking.csv'}, closures.json",
-        "jobs API": f"{endpoints.jobs_url}/jobs   (OpenAPI: {endpoints.jobs_url}/jobs/openapi.json)",
-        "Dask dashboard": endpoints.dask_dashboard,
+        "map": f"{out / 'map.png'}, and in the workspace of {map_job.name!r}",
+        "results": f"{out / 'ranking.csv'} and closures.json",
+        "jobs": f"{endpoints.jobs_url}/jobs",
+        "their API": f"{endpoints.jobs_url}/jobs/openapi.json",
+        "Dask": endpoints.dask_dashboard,
         "API key": endpoints.admin_key_file,
     }
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
-    console.print(table)
+        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    console.print(table, soft_wrap=True)
     console.print("\nTry next (in .venv/bin):", style="bold")
+    short = job.id[:13]
     for command in (
         "jobledger jobs list",
-        f"jobledger jobs history {job.id[:13]}",
-        f"jobledger jobs files {job.id[:13]}",
-        f"jobledger jobs resubmit {job.id[:13]} --reason 'once more' && jobledger jobs watch {job.id[:13]}",
+        f"jobledger jobs history {short}",
+        f"jobledger jobs files {short}",
+        f"jobledger jobs resubmit {short} --reason 'once more' && jobledger jobs watch {short}",
         "jobledger schedulers list",
         "jobledger down",
     ):
-        console.print(f"  {command}", markup=False)
+        console.print(f"  {command}", markup=False, soft_wrap=True)
     console.print(f"\nStarting took {started_s:.0f} s, the answer {asked_s:.0f} s.")
