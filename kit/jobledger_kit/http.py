@@ -188,12 +188,13 @@ async def read_json(request: Request, type_: type[T]) -> T:
 def decode_json(body: bytes, type_: type[T]) -> T:
     """Read JSON bytes into a struct: strict types, no unknown fields, no NUL characters. Raises InvalidRequest."""
     try:
-        value = _decoder(cast("Any", type_)).decode(body)
+        try:
+            value = _decoder(cast("Any", type_)).decode(body)
+        except msgspec.ValidationError as error:
+            # The rare path: decode again without types, so that every fault can be named and not only the first.
+            raise InvalidRequest(errors=faults(msgspec.json.decode(body), type_, error)) from None
         if b"\\u0000" in body and _has_nul(msgspec.json.decode(body)):
             raise InvalidRequest(errors=[FieldError("$", "a text holds a NUL character")])
-    except msgspec.ValidationError as error:
-        # The rare path: decode again without types, so that every fault can be named and not only the first.
-        raise InvalidRequest(errors=faults(msgspec.json.decode(body), type_, error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(errors=[FieldError("$", f"the body is no JSON: {error}")]) from None
     except RecursionError:

@@ -36,7 +36,7 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 EX_TEMPFAIL: Final = 75
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("jobledger_kit.init")  # `__name__` is `__main__` here
 
 
 async def until_there(what: str, attempt: Callable[[], Awaitable[T]], deadline_s: float) -> T:

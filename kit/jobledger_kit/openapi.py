@@ -20,17 +20,23 @@ _PARAMETER: Final = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 def build_openapi(routes: Iterable[Route], *, title: str, version: str, description: str = "", server_url: str = "/") -> dict[str, Any]:
-    """Describe the routes. Their endpoints carry an `Operation`; raises TypeError for types that JSON Schema cannot say."""
+    """Describe the routes. Their endpoints carry an `Operation`; raises TypeError for types that JSON Schema cannot
+    say, ValueError when two operations have one name."""
     pairs = [(route, _described(route)) for route in routes]
     structs = [Problem, *(kind for _, described in pairs for kind in _types(described))]
     schemas, components = msgspec.json.schema_components(structs, ref_template=_REF)
     # A type may appear several times; each time it has the same schema.
     by_type = {_key(kind): schema for kind, schema in zip(structs, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
+    taken: set[str] = set()
     for route, described in pairs:
-        methods = sorted((route.methods or {"GET"}) - {"HEAD"})
-        for method in methods:
-            name = route.name if len(methods) == 1 else f"{route.name}_{method.lower()}"
+        for method in sorted((route.methods or {"GET"}) - {"HEAD"}):
+            name = route.name
+            if name in taken:
+                name = f"{route.name}_{method.lower()}"
+            if name in taken:
+                raise ValueError(f"{method} {route.path}: there are two operations named {name}; give the route a name")
+            taken.add(name)
             paths.setdefault(_PARAMETER.sub(r"{\1}", route.path), {})[method.lower()] = _operation(
                 route, method, name, described, by_type, components
             )

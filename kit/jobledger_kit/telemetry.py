@@ -142,6 +142,17 @@ def _to_json(event: Any, **_options: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
+class _Stdout(logging.Handler):
+    """Writes to whatever standard output is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            self.handleError(record)  # a log that cannot be written must not end what it tells of
+
+
 def set_up_logging(
     service: str,
     *,
@@ -155,9 +166,9 @@ def set_up_logging(
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if format == "json" else _keep,
+        structlog.processors.format_exc_info,  # as text, so that it is masked too; and without local variables, which hold secrets
         _identify(service, instance),
-        redact if format == "json" else _redact_but_exception,
+        redact,
     ]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -165,8 +176,12 @@ def set_up_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: Any = structlog.processors.JSONRenderer(serializer=_to_json) if format == "json" else structlog.dev.ConsoleRenderer()
-    handler = logging.StreamHandler(sys.stdout)
+    renderer: Any = (
+        structlog.processors.JSONRenderer(serializer=_to_json)
+        if format == "json"
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
+    handler = _Stdout()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],
@@ -176,14 +191,14 @@ def set_up_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name, least in _LOUD.items():
+    for name, least in LOUD.items():
         logging.getLogger(name).setLevel(max(least, root.level))
     logging.captureWarnings(capture=True)
     _request_log.service, _request_log.instance = service, instance
     _request_log.direct = format == "json" and root.isEnabledFor(logging.INFO)
 
 
-_LOUD: Final = {"aiokafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING, "kafka": logging.WARNING}
+LOUD: Final = {"aiokafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING, "kafka": logging.WARNING}
 """Libraries whose informative lines would drown ours."""
 
 
@@ -195,19 +210,6 @@ def _identify(service: str, instance: str) -> Any:
         return event
 
     return add
-
-
-def _keep(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return event
-
-
-def _redact_but_exception(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """On a console the renderer draws the traceback itself, from the exception; everything else is masked."""
-    kept = event.pop("exc_info", None)
-    redact(logger, method, event)
-    if kept is not None:
-        event["exc_info"] = kept
-    return event
 
 
 # --- the log line of a request --------------------------------------------------------------------------------------
@@ -300,3 +302,9 @@ _request_log = _RequestLog()
 def log_request(*, method: str, path: str, route: str, status: int, duration_ms: float, request_id: str, actor: str) -> None:
     """One canonical line for each request. Never the query or a header: both may hold secrets."""
     _request_log.write(method=method, path=path, route=route, status=status, duration_ms=duration_ms, request_id=request_id, actor=actor)
+
+
+def stop_direct_lines() -> None:
+    """Write what waits, and send request lines through structlog again: for tests that undo `set_up_logging`."""
+    _request_log.flush()
+    _request_log.direct = False
