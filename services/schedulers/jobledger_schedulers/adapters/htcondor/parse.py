@@ -116,10 +116,15 @@ def judge(queue: Iterable[Row], history: Iterable[Row] = ()) -> dict[str, Observ
     procs: defaultdict[str, dict[int, dict[int, _Proc]]] = defaultdict(lambda: defaultdict(dict))
     for rows, in_queue in ((history, False), (queue, True)):  # the queue is later news than the history
         for row in rows:
-            if (run := run_of(row)) and isinstance(row.get("ClusterId"), int):
+            if (run := run_of(row)) and isinstance(row.get("ClusterId"), int) and not _never_arrived(row):
                 proc = _judge_proc(row, in_queue=in_queue)
                 procs[run][row["ClusterId"]][proc.number] = proc
     return {run: _judge_run(run, clusters) for run, clusters in procs.items()}
+
+
+def _never_arrived(row: Row) -> bool:
+    """A submission whose input files were never sent, and that was therefore removed: there was no such run."""
+    return row.get("JobStatus") == JobStatus.REMOVING and row.get("StageInFinish") is None and SUBMITTER_ATTRIBUTE in row
 
 
 def missing_procs(queue: Iterable[Row]) -> set[str]:
