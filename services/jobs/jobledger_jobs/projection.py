@@ -176,8 +176,8 @@ def _job_row(f: FoldedEvent) -> JobRow:
         desired=job.desired,
         scheduler=created.scheduler,
         scheduler_job_ref=job.scheduler_job_ref,
-        exit_code=_bigint(job.exit_code),
-        exit_signal=_bigint(job.exit_signal),
+        exit_code=job.exit_code,
+        exit_signal=job.exit_signal,
         workspace=created.workspace,
         extended_properties=_json(created.extended_properties),
         condor=None if created.condor is None else _json(created.condor),
@@ -208,14 +208,14 @@ def _history_row(f: FoldedEvent) -> HistoryRow:
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
         traceparent=event.traceparent,
-        run=_bigint(getattr(event.data, "run", None) or job.run or None),
+        run=getattr(event.data, "run", None) or job.run or None,
         outcome=f.verdict.outcome.value,
         reason=f.verdict.reason.value,
         status=job.status.value if job.exists else "",
         status_text=job.status_text,
         status_message=job.status_message,
         progress=job.progress,
-        data=event.raw_data.decode(errors="replace"),  # a string in a member that we do not know may hold any bytes
+        data=event.raw_data.decode(),  # the decoder has seen to it that this is JSON which PostgreSQL can hold
     )
 
 
@@ -225,8 +225,3 @@ def _scheduler_row(name: str, state: Any) -> SchedulerRow:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _bigint(value: int | None) -> int | None:
-    """A foreign producer may send an integer that no column holds; the history's `data` still has it."""
-    return value if value is not None and -(1 << 63) <= value < 1 << 63 else None

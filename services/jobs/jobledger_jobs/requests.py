@@ -33,11 +33,10 @@ from jobledger_kit.errors import (
     Unprocessable,
     UnprocessableKey,
 )
-from jobledger_kit.folds import MAX_DEPTH
 
 from .domain.rights import Viewer
 from .domain.submission import Fault, check_scheduler, check_spec
-from .views import ChangeJob, CreateJob
+from .views import ChangeJob, CreateJob, Row
 
 Spec = TypeVar("Spec", CondorSpec, DaskSpec)
 
@@ -133,7 +132,7 @@ class Requests:
             raise UnprocessableKey(key)
         raise refusal(settled)
 
-    async def change(self, row: asyncpg.Record, body: ChangeJob, caller: Caller) -> Settled:
+    async def change(self, row: Row, body: ChangeJob, caller: Caller) -> Settled:
         """Change a job's attributes. Raises InvalidRequest when nothing is given, Unprocessable, Refused."""
         if all(value is None for value in msgspec.structs.astuple(body)):
             raise InvalidRequest(errors=[FieldError("$", "names nothing to change")])
@@ -244,7 +243,7 @@ def alteration(job_id: str, body: ChangeJob) -> JobChanged:
     )
 
 
-def merged_spec(row: Any, body: ChangeJob) -> tuple[str, CondorSpec | None, DaskSpec | None]:
+def merged_spec(row: Row, body: ChangeJob) -> tuple[str, CondorSpec | None, DaskSpec | None]:
     """How a job is to run once it is changed: what the body gives, else what the row has."""
     condor = body.condor if body.condor is not None else row["condor"] and msgspec.json.decode(row["condor"], type=CondorSpec)
     dask = body.dask if body.dask is not None else row["dask"] and msgspec.json.decode(row["dask"], type=DaskSpec)
@@ -273,8 +272,6 @@ def check_event(event: Event) -> None:
         if error.reason is Invalid.TOO_LARGE:
             raise TooLarge(topics.MAX_RECORD_BYTES * 9 // 10) from None
         raise InvalidRequest(errors=[FieldError("$", error.detail)]) from None
-    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(msgspec.json.decode(value)) > MAX_DEPTH:
-        raise InvalidRequest(errors=[FieldError("$", f"nested deeper than {MAX_DEPTH} levels")])
 
 
 def refusal(settled: Settled) -> NotFound | Refused:
@@ -299,12 +296,3 @@ def _verdict(row: Any) -> Verdict:
 
 def _plain(body: Spec | None, struct: type[Spec]) -> Spec | None:
     return None if body is None else struct(**msgspec.structs.asdict(body))
-
-
-def _depth(value: Any) -> int:
-    """Levels of arrays and objects."""
-    deepest, level = 0, [value]
-    while level := [member for member in level if isinstance(member, (dict, list))]:
-        deepest += 1
-        level = [inner for member in level for inner in (member.values() if isinstance(member, dict) else member)]
-    return deepest

@@ -137,7 +137,7 @@ def test_pages_hold_every_job_once_in_order(admin: httpx.Client, service: JobsSe
         cursor = None
         with service.client("ada") as client:
             while True:
-                query = {"label": "paging", "limit": 5, "order_by": order} | ({"cursor": cursor} if cursor else {})
+                query: dict[str, Any] = {"label": "paging", "limit": 5, "order_by": order} | ({"cursor": cursor} if cursor else {})
                 page = client.get("/jobs", params=query).json()
                 seen += [job["id"] for job in page["items"]]
                 cursor = page["next_cursor"]
@@ -176,7 +176,9 @@ def test_group_member_pages_through_own_and_shared_jobs_alike(service: JobsServi
 
     seen, cursor = [], None
     while True:
-        page = bob.get("/jobs", params={"label": "mixed", "limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        page = bob.get(
+            "/jobs", params={"label": "mixed", "limit": 2, "cursor": cursor} if cursor else {"label": "mixed", "limit": 2}
+        ).json()
         seen += [job["id"] for job in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -257,7 +259,7 @@ def test_history_has_every_event_with_its_verdict_and_pages(ada: httpx.Client, c
 
     seen, cursor = [], None
     while True:
-        query = {"limit": 1, "order_by": "-position"} | ({"cursor": cursor} if cursor else {})
+        query: dict[str, Any] = {"limit": 1, "order_by": "-position"} | ({"cursor": cursor} if cursor else {})
         page = ada.get(f"{path}/history", params=query).json()
         seen += [entry["sequence"] for entry in page["items"]]
         cursor = page["next_cursor"]

@@ -102,7 +102,7 @@ def test_lists_show_what_the_single_job_shows(service: JobsService, create: Crea
 @pytest.mark.parametrize("token", ["-", "x", "jlk_aaaaaaaaaaaaaaaa_" + "b" * 43, "jlr_abc.def", "jlr_", "é", "x" * 5000])
 def test_bad_credential_is_not_accepted_anywhere(service: JobsService, create: Create, token: str) -> None:
     job_id = create()["id"]
-    headers = {"authorization": f"Bearer {token}".encode()}
+    headers = [(b"authorization", f"Bearer {token}".encode())]
     with service.client(None) as client:
         for method, path in (("GET", "/jobs"), ("POST", f"/update-job-status/{job_id}/"), ("GET", f"/jobs/{job_id}/files/x")):
             response = client.request(method, path, headers=headers)

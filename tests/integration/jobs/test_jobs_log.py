@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -60,7 +60,8 @@ def test_known_schedulers_follow_their_topic(ground: Ground, ada: httpx.Client) 
     )
     body = {"name": "n", "label": "l", "job_type": "CONDOR", "scheduler": "pool", "condor": {"executable": "run.sh"}}
 
-    created_ = eventually(lambda: (r := ada.post("/jobs", json=body)).status_code == 201 and r, timeout_s=20)
+    created_ = eventually(lambda: r if (r := ada.post("/jobs", json=body)).status_code == 201 else None, timeout_s=20)
+    assert created_ is not None
     wrong = ada.post("/jobs", json=body | {"scheduler": "dask1"})
 
     path = f"/jobs/{created_.json()['id']}"
@@ -133,16 +134,14 @@ async def expected_rows(ground: Ground) -> dict[str, list[Any]]:
     batch = fold_log(records, dict.fromkeys(topics.ALL, PARTITIONS))
     changes = project([f for f in batch.folded if f.record.topic == topics.JOBS])
     schedulers = project_schedulers(f for f in batch.folded if f.record.topic == topics.SCHEDULERS)
-    as_dicts: dict[str, list[Any]] = {
-        name: [msgspec.structs.asdict(row) for row in rows]
-        for name, rows in {
-            "jobs": changes.jobs,
-            "history": sorted(changes.history, key=lambda row: (row.partition, row.log_offset)),
-            "shares": sorted(changes.shares),
-            "schedulers": schedulers,
-        }.items()
+    history = sorted(changes.history, key=lambda row: (row.partition, row.log_offset))
+    tables: dict[str, Sequence[msgspec.Struct]] = {
+        "jobs": changes.jobs,
+        "history": history,
+        "shares": sorted(changes.shares),
+        "schedulers": schedulers,
     }
-    return as_dicts
+    return {name: [msgspec.structs.asdict(row) for row in rows] for name, rows in tables.items()}
 
 
 def same(found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> None:
@@ -179,12 +178,12 @@ async def test_kill_in_the_middle_of_a_load_leaves_rows_that_equal_the_log(groun
 
     expected = await expected_rows(ground)
 
-    async def whole() -> dict[str, list[Any]] | None:
-        found = await rows_of(ground.database_url)
-        return found if len(found["history"]) >= len(expected["history"]) else None
+    async def caught_up() -> bool:
+        return len((await rows_of(ground.database_url))["history"]) >= len(expected["history"])
 
-    found = await eventually_async(whole, timeout_s=60, interval_s=0.2)
-    assert found is not None
+    check: Callable[[], Awaitable[bool]] = caught_up
+    await eventually_async(check, timeout_s=60, interval_s=0.2)
+    found = await rows_of(ground.database_url)
     same(found, expected)
     positions = Counter(f"{row['partition']}:{row['log_offset']}" for row in found["history"])
     assert set(acknowledged) <= positions.keys()

@@ -49,5 +49,5 @@ def test_callback_without_a_status_asks_to_look() -> None:
 
 
 def test_credential_statuses_are_names_or_codes() -> None:
-    assert credential_statuses(["RUN", "complete", "Running"]) == {Status.RUNNING, Status.COMPLETE}
+    assert credential_statuses(["RUN", "complete", "Running"]) == frozenset({Status.RUNNING, Status.COMPLETE})
     assert credential_statuses(["RUN", "Calibrating"]) is None

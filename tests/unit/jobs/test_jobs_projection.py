@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -98,24 +97,6 @@ def test_history_keeps_the_text_as_it_was_sent() -> None:
     batch = fold_log([record(0, created()), record(1, e.StatusChanged(job_id=JOBS[0], status="x"), value=text)], PARTITIONS)
 
     assert project(batch.folded).history[1].data == text.decode()
-
-
-def test_bytes_that_are_no_text_in_a_member_that_nobody_knows_do_not_stop_the_projection() -> None:
-    text = b'{"job_id":"%s","status":"RUN","x":"\xff"}' % JOBS[0].encode()
-    batch = fold_log([record(0, created()), record(1, e.StatusChanged(job_id=JOBS[0], status="x"), value=text)], PARTITIONS)
-
-    for row in project(batch.folded).history:
-        json.loads(row.data)
-
-
-def test_integer_that_no_column_holds_is_left_to_the_history() -> None:
-    text = b'{"job_id":"%s","status":"ERR","exit_code":123456789012345678901234567890}' % JOBS[0].encode()
-    batch = fold_log([record(0, created()), record(1, e.StatusChanged(job_id=JOBS[0], status="x"), value=text)], PARTITIONS)
-
-    changes = project(batch.folded)
-
-    assert all(row.exit_code is None for row in changes.jobs)
-    assert all(row.run is None or row.run < 1 << 63 for row in changes.history)
 
 
 def test_shares_follow_the_groups_and_end_with_the_job() -> None:
