@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+
 from jobledger_contracts.ids import run_id
 from jobledger_contracts.statuses import Status
 

@@ -33,6 +33,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 import msgspec
+
 from jobledger_contracts.verdicts import Verdict
 
 
