@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ HEALTH_SOURCE = "/jobledger/schedulers"
 FILES_BYTES = 600_000  #: of the files' names and digests in one event, below what one record may hold
 MESSAGE_CHARS = 2000
 EVIDENCE_BYTES = 32_768
+EVIDENCE_DEPTH = 8
+LARGEST_INTEGER = 2**53
 
 
 def source_of(scheduler: str) -> str:
@@ -73,7 +76,7 @@ def collected(run: Run, files: Sequence[ResultFile], missing: Sequence[str], now
 
 def shortened(message: str) -> str:
     """Keep a message to what people read; a scheduler's own words may be pages."""
-    message = message.replace("\0", "")
+    message = _text(message)
     return message if len(message) <= MESSAGE_CHARS else message[: MESSAGE_CHARS - 1] + "…"
 
 
@@ -93,14 +96,30 @@ def _status_changed(run: Run, seen: Seen, evidence: Mapping[str, Any] | None) ->
 
 
 def fit(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep evidence to what an event can hold: no NUL characters, and not more than a reader wants."""
-    raw = msgspec.json.encode(evidence)
-    if len(raw) > EVIDENCE_BYTES:
-        return {"omitted": f"{len(raw)} bytes"}
-    if b"\\u0000" in raw:
-        raw = raw.replace(b"\\u0000", b"")
-    cleaned: dict[str, Any] = msgspec.json.decode(raw)
-    return cleaned
+    """Keep evidence to what every reader of the log can hold: see `jobledger_contracts.json_text`, and not more than one wants to read."""
+    fitted = {_text(name): _fit(value, EVIDENCE_DEPTH) for name, value in evidence.items()}
+    size = len(msgspec.json.encode(fitted))
+    return fitted if size <= EVIDENCE_BYTES else {"omitted": f"{size} bytes"}
+
+
+def _fit(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= LARGEST_INTEGER else str(value)
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if depth and isinstance(value, Mapping):
+        return {_text(str(name)): _fit(member, depth - 1) for name, member in value.items()}
+    if depth and isinstance(value, (list, tuple)):
+        return [_fit(member, depth - 1) for member in value]
+    return _text(repr(value)[:200])
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
 
 def _event(run: Run, data: StatusChanged | ResultsCollected, event_id: str, now: datetime) -> Event:
