@@ -8,8 +8,8 @@ What is parked
     So a record that cannot be an event parks the later events of its key, and of no other: they go to the dead letters with the
     reason `parked`. It does so only where there is an order to lose:
 
-    * the key is trusted: present, UTF-8, in its own partition, and neither contradicted by the record's `partitionkey`, `subject`
-      or data (`key_mismatch`: nobody can say which stream it is about) nor longer than any real key;
+    * the key is trusted: present, UTF-8, in its own partition, and neither contradicted by the record's `partitionkey` or data
+      (`key_mismatch`: nobody can say which stream it is about) nor longer than any real key;
     * the stream exists, so the record may be part of a real life. Garbage under a key that nothing was ever created under parks
       nothing: a producer that gets its first event wrong mends it and sends it again under the same key;
     * or the record says that it is of a version we do not know yet: a newer producer speaks of a stream that we cannot see.
@@ -17,7 +17,6 @@ What is parked
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -34,10 +33,8 @@ StreamKey = tuple[str, str]
 
 MAX_KEY_BYTES: Final = 512
 """Longer keys are nobody's: ids have 36 bytes, names at most 128. (An index row of PostgreSQL holds some 2,700.)"""
-MAX_DEPTH: Final = 100
-"""Levels of nested arrays and objects in an event's data: far below what JSON encoders and PostgreSQL's stack can take."""
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_OUR_SCHEMAS: Final = b"urn:jobledger:"
 _UNTRUSTED_KEY: Final = frozenset({Invalid.NO_KEY, Invalid.BAD_KEY, Invalid.WRONG_PARTITION, Invalid.KEY_MISMATCH})
 
 
@@ -49,7 +46,7 @@ class Fold(msgspec.Struct, frozen=True, dict=True):
     state_type: type[Any]
 
     def encode(self, state: Any) -> bytes:
-        """A state as it is stored: JSON, because an event may carry integers that MessagePack cannot hold."""
+        """A state as it is stored: JSON, which a person can read in the database too."""
         return msgspec.json.encode(state)
 
     def decode(self, raw: bytes) -> Any:
@@ -123,7 +120,6 @@ def fold_batch(
         try:
             event = decode(record, partitions[topic])
             _check_names(record)
-            _check_depth(event.raw_data)
         except InvalidEvent as error:
             dead.append(DeadLetter(record, error.reason, printable(error.detail)))
             _park(record, error.reason, states, parked, changed, newly_parked)
@@ -161,20 +157,6 @@ def _check_names(record: Record) -> None:
         raise InvalidEvent(Invalid.NOT_UTF8, "the name of a header is not UTF-8")
 
 
-def _check_depth(raw: bytes) -> None:
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return
-    depth = deepest = 0
-    for byte in _STRING.sub(b"", raw):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    if deepest > MAX_DEPTH:
-        raise InvalidEvent(Invalid.BAD_DATA, f"the data is nested {deepest} levels deep; {MAX_DEPTH} is the most")
-
-
 def _park(
     record: Record,
     reason: Invalid,
@@ -190,8 +172,13 @@ def _park(
     if stream in newly_parked or stream in parked:
         return
     state = changed.get(stream) or states.get(stream)
-    if reason is Invalid.UNKNOWN_VERSION or (state is not None and state.exists):
+    if (state is not None and state.exists) or (reason is Invalid.UNKNOWN_VERSION and _from_the_future(record)):
         newly_parked[stream] = record.offset
+
+
+def _from_the_future(record: Record) -> bool:
+    """Whether a record of an unknown version says that it is ours. (A schema of somebody else's is a producer's mistake.)"""
+    return any(raw is not None and name.lower() == "ce_dataschema" and raw.startswith(_OUR_SCHEMAS) for name, raw in record.headers)
 
 
 def _key(raw: bytes | None) -> str | None:
