@@ -20,18 +20,21 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 from prometheus_client import Counter
-from starlette.convertors import Convertor, PathConvertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from jobledger_contracts.envelope import Invalid, InvalidEvent
+from jobledger_contracts.topics import MAX_RECORD_BYTES
+
 from .credentials import NOT_ACCEPTED, Principal
 from .database import DATABASE_AWAY
-from .errors import Forbidden, InvalidRequest, JobledgerError, OutcomeUnknown, TooLarge, Unauthenticated, Unavailable
+from .errors import Forbidden, InvalidRequest, JobledgerError, OutcomeUnknown, TooLarge, Unauthenticated, Unavailable, Unprocessable
 from .http import OTHER_TITLES, Allow, Operation, json_response, not_allowed, operation, problem, problem_of
 from .openapi import build_openapi
+from .routing import Table, WrongMethodError
 from .telemetry import HTTP_REQUESTS, HTTP_SECONDS, METRICS_TYPE, log_request, render_metrics
 
 Check = Callable[[], Awaitable[None]]
@@ -76,72 +79,10 @@ class _Handler:
         return found
 
 
-class _WrongMethodError(Exception):
-    def __init__(self, methods: set[str]) -> None:
-        super().__init__()
-        self.methods = methods
-
-
-_Methods = dict[str, _Handler]
-_Pattern = tuple[re.Pattern[str], Mapping[str, Convertor[Any]], _Methods]
-
-
-class _Table:
-    """Finds a route: fixed paths by a dictionary, others by first segment and number of segments; fixed before variable."""
-
-    def __init__(self) -> None:
-        self._fixed: dict[str, _Methods] = {}
-        self._variable: dict[tuple[str, int], list[_Pattern]] = {}
-        self._tails: list[_Pattern] = []  # paths that end in {name:path}
-        self._by_path: dict[str, _Methods] = {}
-
-    def add(self, route: Route, handlers: Mapping[str, _Handler]) -> None:
-        """Raises ValueError when a path has a method twice, or does not begin with a fixed segment."""
-        methods = self._by_path.setdefault(route.path, {})
-        if twice := methods.keys() & handlers.keys():
-            raise ValueError(f"{route.path} has {', '.join(sorted(twice))} twice")
-        if "{" in _first(route.path):
-            raise ValueError(f"{route.path} does not begin with a noun")
-        if not methods:
-            pattern = (route.path_regex, route.param_convertors, methods)
-            if not route.param_convertors:
-                self._fixed[route.path] = methods
-            elif any(isinstance(convertor, PathConvertor) for convertor in route.param_convertors.values()):
-                self._tails.append(pattern)
-            else:
-                self._variable.setdefault((_first(route.path), route.path.count("/")), []).append(pattern)
-        methods.update(handlers)
-
-    def find(self, path: str, method: str) -> tuple[_Handler, dict[str, Any]] | None:
-        """The handler and the path's parameters; None for an unknown path. Raises _WrongMethodError."""
-        allowed: set[str] = set()
-        methods = self._fixed.get(path)
-        if methods is not None:
-            if (handler := methods.get(method)) is not None:
-                return handler, {}
-            raise _WrongMethodError(set(methods))
-        for patterns in (self._variable.get((_first(path), path.count("/")), ()), self._tails):
-            for pattern, convertors, methods in patterns:
-                match = pattern.match(path)
-                if match is None:
-                    continue
-                if (handler := methods.get(method)) is not None:
-                    return handler, {name: convertors[name].convert(text) for name, text in match.groupdict().items()}
-                allowed |= methods.keys()
-        if allowed:
-            raise _WrongMethodError(allowed)
-        return None
-
-
-def _first(path: str) -> str:
-    """The first segment of a path."""
-    return path[1 : path.find("/", 1)]
-
-
 class Application:
     """See the module's words. `stopping` ends event streams and turns readiness off; the server's part sets it."""
 
-    def __init__(self, table: _Table, access: Authenticator, static: Sequence[BaseRoute], *, access_log: bool) -> None:
+    def __init__(self, table: Table[_Handler], access: Authenticator, static: Sequence[BaseRoute], *, access_log: bool) -> None:
         self._table, self._access, self._access_log = table, access, access_log
         self._static = Router(routes=static) if static else None
         self._ids, self._id_prefix = count(), secrets.token_hex(6)
@@ -280,7 +221,7 @@ def build_app(
     Every route needs its `@operation`, and a credential unless that says PUBLIC. `checks` are what readiness asks, by name. `static` is
     served to anybody (pages, files), after all other routes. Raises TypeError for an endpoint without a description.
     """
-    table = _Table()
+    table = Table[_Handler]()
     app = Application(table, access, static, access_log=access_log)
     everything = [*routes, *_own_routes(app, noun, checks or {})]
     document: list[bytes] = []
@@ -381,7 +322,7 @@ def _counted(receive: Receive, content_length: bytes, max_bytes: int) -> Receive
 def _problem_for(error: Exception, scope: Scope, request_id: str) -> Response:
     """The answer to what an endpoint raised. What is not ours to explain says nothing but the request's id, and goes to the log."""
     instance = f"urn:jobledger:request:{request_id}"
-    if isinstance(error, _WrongMethodError):
+    if isinstance(error, WrongMethodError):
         return not_allowed(error.methods, instance)
     if isinstance(error, HTTPException):
         return _http_problem(error, request_id)
@@ -389,6 +330,8 @@ def _problem_for(error: Exception, scope: Scope, request_id: str) -> Response:
         log.warning("The database, or another part, is away", request_id=request_id, error=repr(error))
         # A request that changes something may have been published before the error came.
         error = Unavailable() if scope["method"] in _SAFE else OutcomeUnknown()
+    if isinstance(error, InvalidEvent):  # what was asked for can be understood, but not be recorded
+        error = TooLarge(MAX_RECORD_BYTES) if error.reason is Invalid.TOO_LARGE else Unprocessable(error.detail)
     if isinstance(error, JobledgerError):
         response = problem_of(error, instance=instance)
         if isinstance(error, TooLarge):

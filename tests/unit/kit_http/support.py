@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from jobledger_contracts.envelope import Invalid, InvalidEvent
 from jobledger_contracts.verdicts import Reason, refused
 from jobledger_kit.application import Application, Check, build_app
 from jobledger_kit.credentials import Principal, RunClaims
@@ -100,6 +101,7 @@ ERRORS: Mapping[str, Exception] = {
     "unavailable": Unavailable(what="Kafka"),
     "unknown": OutcomeUnknown(),
     "sealed": CannotOpen("the secret of schedulers/pool"),
+    "event": InvalidEvent(Invalid.BAD_DATA, "the data is nested too deeply"),
     "bug": ZeroDivisionError("tiger"),
     "away": ConnectionRefusedError("postgresql://ada:tiger@db"),
 }

@@ -140,6 +140,10 @@ async def test_what_is_broken_tells_nothing_but_the_requests_id(what: str) -> No
     assert answer.headers["x-request-id"] == "my-request-1"
 
 
+async def test_what_cannot_be_recorded_is_unprocessable() -> None:
+    assert is_problem(await call("POST", "/things/fail/event"), 422, "unprocessable")["detail"] == "the data is nested too deeply"
+
+
 async def test_a_database_that_is_away_is_unavailable_or_of_unknown_outcome() -> None:
     is_problem(await call("GET", "/things/fail/away"), 503, "unavailable")
     answer = await call("POST", "/things/fail/away")
