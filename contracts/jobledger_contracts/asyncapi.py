@@ -61,7 +61,7 @@ def document(version: str) -> dict[str, Any]:
             "title": "Jobledger's log",
             "version": version,
             "description": _INTRODUCTION,
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": JSON,
         "channels": channels,

@@ -44,7 +44,7 @@ _CORE = ("specversion", "id", "source", "type", "time", "datacontenttype", "data
 _KNOWN = frozenset({*_CORE, "partitionkey", "actor", "correlationid", "causationid", "traceparent"})
 _HEADERS = {"content-type": "content-type"} | {f"ce_{name}": name for name in _KNOWN}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds()) * 1000
+_LAST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -136,11 +136,7 @@ def encode(event: Event) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     size = len(key) + len(value) + sum(len(name) + len(raw) for name, raw in headers)
     if size > MAX_ENCODED_BYTES:
         raise InvalidEvent(Invalid.TOO_LARGE, f"{size} bytes; {MAX_ENCODED_BYTES} is the most")
-    for name, raw in headers:
-        _check_attribute(name, raw)
-    data = _data(entry, entry.version, value)
-    if not event.id or entry.key_of(data) != event.key:
-        raise InvalidEvent(*(Invalid.KEY_MISMATCH, "key and data differ") if event.id else (Invalid.NOT_CLOUDEVENT, "no id"))
+    decode(Record(entry.topic, 0, 0, 0, key, value, headers), partitions=1)
     return key, value, headers
 
 
