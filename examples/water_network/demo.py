@@ -160,8 +160,9 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        console.print("\nInterrupted. What was submitted goes on; `jobledger jobs list` shows it, `jobledger down` stops everything.")
+        console.print("\nInterrupted. The stack and its jobs go on; `jobledger jobs list` shows them, `jobledger down` stops everything.")
         sys.exit(130)
     except (JobledgerError, StackError, TimeoutError) as error:
-        console.print(f"\n[bold red]The demo stopped:[/] {error}", highlight=False)
+        console.print("\nThe demo stopped:", style="bold red")
+        console.print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)
