@@ -16,17 +16,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.eventually import eventually
 
 from jobledger import BasicJob, CondorJob, Connection, JobledgerError, JobManager
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import decode
 from jobledger_contracts.job import Job, evolve, initial_state
 from jobledger_contracts.verdicts import Outcome
-from jobledger_devstack.model import Endpoints, Phase
+from jobledger_devstack.model import Phase
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.stack import Stack
 from jobledger_devstack.temporary import temporary_stack
+from tests.support.eventually import eventually
 from tests.support.log import read_topic
 from tests.support.pool import submissions_by_run
 
@@ -44,10 +44,22 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def ensemble(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[CondorJob], BasicJob, list[str]]:
-    """Runs the ensemble through the killings; gives the jobs, the job that reported for itself, and the positions that were acked."""
+def connection(stack: Stack) -> Iterator[Connection]:
     endpoints = stack.endpoints()
-    manager = JobManager("resilience", connect(endpoints))
+    connection = Connection(
+        jobs_url=endpoints.jobs_url,
+        schedulers_url=endpoints.schedulers_url,
+        clusters_url=endpoints.clusters_url,
+        api_key=Path(endpoints.admin_key_file).read_text().strip(),
+    )
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def ensemble(stack: Stack, connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[CondorJob], BasicJob, list[str]]:
+    """Runs the ensemble through the killings; gives the jobs, the job that reported for itself, and the positions that were acked."""
+    manager = JobManager("resilience", connection)
     script = tmp_path_factory.mktemp("inputs") / "work.sh"
     script.write_text(SCRIPT)
     jobs = [submit(manager, f"kill-{n}", script) for n in range(JOBS // 2)]
@@ -77,7 +89,7 @@ def test_every_job_ended_right(ensemble: tuple[list[CondorJob], BasicJob, list[s
     assert len(jobs) == JOBS
     assert {status for status, _, _ in ends.values()} == {"Complete"}, ends
     for job in jobs:
-        text = job.read(f"run-{job.run}/stdout").decode()
+        text = job.read(f"run-{job.run}/stdout.txt").decode()
         assert text == f"done by {job.run_id}\n"
 
 
@@ -114,15 +126,6 @@ def test_what_the_api_tells_is_a_fold_of_the_log(stack: Stack, ensemble: tuple[l
     outcomes = Counter(outcome for entries in history.values() for _, _, outcome in entries)
     assert outcomes[Outcome.APPLIED.value] > 0
     print(f"\n{len(records)} records, verdicts {dict(outcomes)}, killed with -9: {', '.join(VICTIMS)}")
-
-
-def connect(endpoints: Endpoints) -> Connection:
-    return Connection(
-        jobs_url=endpoints.jobs_url,
-        schedulers_url=endpoints.schedulers_url,
-        clusters_url=endpoints.clusters_url,
-        api_key=Path(endpoints.admin_key_file).read_text().strip(),
-    )
 
 
 def submit(manager: JobManager, name: str, script: Path) -> CondorJob:
