@@ -53,7 +53,7 @@ async def test_a_run_goes_to_the_queue_at_once_and_its_output_comes_home_before_
     job = await view.until(job_id, Status.COMPLETE)
 
     assert to_queue_s < 1.0
-    assert view.statuses(job_id) == ["Submitted", "Running", "Complete"]
+    assert view.statuses(job_id) == ["Submitted", "Running", "Complete"], view.reports(job_id)
     assert (job.exit_code, job.exit_signal) == (0, None)
     [results] = view.collected(job_id)
     order = [type(f.event.data).__name__ for f in view.events(job_id)][-2:]
