@@ -22,7 +22,7 @@ class ClusterCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     provider: Text  #: where its machines come from, such as aws, azure, ssh or local
     kind: Annotated[str, Meta(pattern=r"^(condor|dask)$(?!\n)")]  #: what a ready cluster offers
     size: Size = 1  #: worker nodes, beside the central one
-    owner: Text = ""
+    owner: Annotated[str, Meta(max_length=255)] = ""
 
 
 class ResizeRequested(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
