@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import secrets
 import signal
@@ -52,6 +53,19 @@ class JobsService:
             "JOBLEDGER_JOBS_URL": "http://jobs.example",
             **{f"JOBLEDGER_{name.upper()}": str(value) for name, value in settings.items()},
         }
+
+    def sibling(self, name: str, **settings: Any) -> JobsService:
+        """Another instance of the same service: the same database, topics, secrets and folders."""
+        other = copy.copy(self)
+        other._process = None
+        other.folder, other.data_dir = self.folder / name, self.folder / name / "data"
+        other.folder.mkdir()
+        other._environ = self._environ | {
+            "JOBLEDGER_DATA_DIR": str(other.data_dir),
+            "JOBLEDGER_INSTANCE_ID": name,
+            **{f"JOBLEDGER_{setting.upper()}": str(value) for setting, value in settings.items()},
+        }
+        return other
 
     async def _make_users(self) -> dict[str, str]:
         connection = await asyncpg.connect(self.database_url)

@@ -10,7 +10,7 @@ joined by commas. A partition that a vector does not name is one of which nothin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -119,7 +119,7 @@ class Feed:
             if len(rows) < PAGE:
                 self._vector[partition] = end
 
-    async def of_job(self, job_id: str, viewer: Viewer, after: Position | None) -> AsyncIterator[bytes]:
+    async def of_job(self, job_id: str, viewer: Viewer, after: Position | None) -> AsyncGenerator[bytes]:
         """One job's events behind a position; without one, from now on. Ends when the client is too slow."""
         await self._ready.wait()
         partition = partition_for(job_id.encode(), self._partitions)
@@ -140,7 +140,7 @@ class Feed:
                 if item.row["log_offset"] >= seen and item.visible(viewer):
                     yield item.with_position
 
-    async def of_all(self, viewer: Viewer, after: Vector | None) -> AsyncIterator[bytes]:
+    async def of_all(self, viewer: Viewer, after: Vector | None) -> AsyncGenerator[bytes]:
         """The events of every job that the viewer may see, behind a vector; without one, from now on. Ends when the client is too slow."""
         await self._ready.wait()
         seen = dict(self._vector) if after is None else dict(after)
