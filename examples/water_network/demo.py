@@ -39,21 +39,32 @@ TIMEOUT_S = 900
 def start_stack() -> Endpoints:
     """Start everything, or find it running; the jobs' Python gets what this example needs."""
     stack = Stack(options=StackOptions(job_requirements=(HERE / "requirements.lock",)))
-    if stack.status().ready and "wntr" not in have(stack.endpoints().jobs_python):
-        console.print("The stack is running without this example's packages: it is started again with them. Its data stays.")
+    if stack.status().ready:
+        endpoints = stack.endpoints()
+        if has_wntr(endpoints.jobs_python):
+            console.print("Jobledger is up already.\n")
+            return endpoints
+        if at_work(endpoints):
+            raise JobledgerError(
+                "the stack is up without this example's packages, and jobs are at work on it: run the demo when they have ended"
+            )
+        console.print("The stack is up without this example's packages: it is started again with them. Its data stays.")
         stack.down()
     with stack_progress() as show:
         return stack.up(on_progress=show)
 
 
-def have(python: str) -> str:
-    """The names of the packages that a Python has, of those that matter here."""
-    return subprocess.run(
-        [python, "-c", "import importlib.util as u; print('wntr' if u.find_spec('wntr') else '')"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def has_wntr(python: str) -> bool:
+    """True when that Python has what the simulations need."""
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('wntr') is None)"
+    return subprocess.run([python, "-c", code], check=False).returncode == 0
+
+
+def at_work(endpoints: Endpoints) -> bool:
+    """True when a restart of the stack would disturb somebody's run."""
+    with Connection.discover(home=Path(endpoints.home)) as connection:
+        jobs = connection.jobs.pages("/jobs", {"status": ["Submitted", "Running", "Paused", "Various"]})
+        return any(job["job_type"] != "BASIC" for job in jobs)
 
 
 def prepare(python: str) -> dict[str, Any]:

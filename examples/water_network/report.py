@@ -76,7 +76,7 @@ def history(job: Job) -> None:
     """What the ledger knows of one job: everything that anybody said, and what became of it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("position", "recorded", "who", "event", "says", "verdict"):
-        table.add_column(heading, no_wrap=heading != "says")
+        table.add_column(heading, no_wrap=heading != "says", overflow="fold")
     entries = job.history()
     for entry in entries:
         verdict = Text(f"{entry.verdict}: {entry.reason}" if entry.reason else entry.verdict, style=VERDICTS.get(entry.verdict, ""))
