@@ -131,17 +131,27 @@ class Positions:
         """Hear announcements until the connection is lost."""
         connection = await self._store.pool.acquire()
         hear: Callable[..., None] = self._hear
+        closed = asyncio.Event()
+
+        def lost(_connection: object) -> None:
+            closed.set()
+
         try:
+            connection.add_termination_listener(lost)
             await connection.add_listener(CHANNEL, hear)
-            while not connection.is_closed():
+            while not closed.is_set():
                 # Listening comes first, so whatever is committed after this read is announced.
                 for (topic, partition), offset in (await self._store.checkpoints(self._consumer)).items():
                     self._move(topic, partition, offset)
                 self._listening.set()
-                await asyncio.sleep(CHECK_S)
-                await connection.execute("select 1")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CHECK_S):
+                        await closed.wait()
+                if not closed.is_set():
+                    await connection.execute("select 1")
         finally:
             if not connection.is_closed():
+                connection.remove_termination_listener(lost)
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await connection.remove_listener(CHANNEL, hear)
             await self._store.pool.release(connection)
