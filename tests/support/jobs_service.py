@@ -33,6 +33,8 @@ USERS: dict[str, dict[str, Any]] = {
 class JobsService:
     """Start, stop, kill and start again. `keys` has an API key for each of `USERS`."""
 
+    module, noun = "jobledger_jobs", "jobs"
+
     def __init__(self, folder: Path, *, bootstrap_servers: str, database_url: str, topic_prefix: str, **settings: Any) -> None:
         self.folder, self.database_url = folder, database_url
         self.secrets_dir, self.data_dir, self.workspaces = folder / "secrets", folder / "data", folder / "workspaces"
@@ -96,7 +98,7 @@ class JobsService:
             (self.data_dir / "port").unlink()
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "jobledger_jobs", role], env=self._environ, stdout=log, stderr=log, cwd=self.folder
+                [sys.executable, "-m", self.module, role], env=self._environ, stdout=log, stderr=log, cwd=self.folder
             )
         deadline = time.monotonic() + timeout_s
         while not self._ready():
@@ -107,7 +109,7 @@ class JobsService:
 
     def _ready(self) -> bool:
         with suppress(httpx.TransportError, FileNotFoundError):
-            return httpx.get(f"{self.url}/jobs/health/ready", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/{self.noun}/health/ready", timeout=5).status_code == 200
         return False
 
     def log(self, last: int = 60) -> str:

@@ -9,6 +9,7 @@ from jobledger_contracts import topics
 from jobledger_kit.application import Check, build_app
 from jobledger_kit.auth import Access
 from jobledger_kit.clock import SystemClock
+from jobledger_kit.deadletters import DeadLetters
 from jobledger_kit.keyring import RUN_CREDENTIAL_KEY, KeyRing
 from jobledger_kit.lifecycle import Part, http_part, run_service
 from jobledger_kit.positions import Positions
@@ -36,7 +37,12 @@ async def serve(settings: ProvisionerSettings) -> int:
             parts.append(_projector_part(settings, store))
         if settings.role in ("all", "api"):
             parts.append(Part(name="positions", run=positions.run))
-            routes.append(ClusterRoutes(store=store, positions=positions, wait_s=settings.read_wait_s))
+            letters = DeadLetters(store.pool, CONSUMER)
+            routes.append(
+                ClusterRoutes(
+                    store=store, positions=positions, dead_letters=letters, partitions=settings.partitions, wait_s=settings.read_wait_s
+                )
+            )
         app = build_app(
             [route for table in routes for route in table.routes()],
             access,
