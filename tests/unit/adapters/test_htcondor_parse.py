@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobledger_contracts.statuses import Status
-from jobledger_schedulers.adapters.htcondor.parse import half_submitted, hold_reason, judge, missing_procs, token_facts, version_of
+from jobledger_schedulers.adapters.htcondor.parse import hold_reason, judge, missing_procs, token_facts, version_of, waiting_for_files
 from jobledger_schedulers.adapters.port import Observation
 
 CAPTURED = json.loads((Path(__file__).parents[2] / "data" / "htcondor" / "jobs-23.9.6.json").read_text())["runs"]
@@ -116,14 +116,12 @@ def test_the_first_of_two_submissions_counts() -> None:
     assert observation.evidence["also_submitted_as"] == [row["ClusterId"] + 1]
 
 
-def test_half_submitted_runs_of_ours_are_found_at_once_and_those_of_others_after_a_while() -> None:
+def test_runs_that_wait_for_files_which_we_do_not_send_are_told() -> None:
     (row,) = CAPTURED["half_submitted"]["queue"]
-    run, ours = row["JobledgerRunId"], row["JobledgerSubmitter"]
-    assert half_submitted([row], ours, set(), 900) == {row["ClusterId"]: run}
-    assert half_submitted([row], ours, {run}, 900) == {}
-    assert half_submitted([row], "another", set(), 900) == {}
-    assert half_submitted([{**row, "ServerTime": row["QDate"] + 901}], "another", set(), 900) == {row["ClusterId"]: run}
-    assert half_submitted([{**row, "StageInFinish": row["QDate"]}], ours, set(), 900) == {}
+    assert waiting_for_files([row], set()) == [row]
+    assert waiting_for_files([row], {row["JobledgerRunId"]}) == []
+    assert waiting_for_files([{**row, "StageInFinish": row["QDate"]}], set()) == []
+    assert waiting_for_files([{**row, "HoldReasonCode": 1}], set()) == []
 
 
 def test_half_submitted_run_that_was_removed_never_was() -> None:

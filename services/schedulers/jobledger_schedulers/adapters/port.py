@@ -167,7 +167,10 @@ class SchedulerAdapter(Protocol):
         ...
 
     async def find(self, run_ids: Sequence[str]) -> dict[str, Observation]:
-        """Look runs up by id, in the queue and then in the history. A run that is not in the answer was never accepted, or is forgotten."""
+        """Look runs up by id, in the queue and then in the history. A run that is not in the answer was never accepted, or is forgotten.
+
+        Raises Unreachable, too, while the scheduler cannot yet be said to have a run or not: look again in a few seconds.
+        """
         ...
 
     async def observe(self, run_ids: Collection[str]) -> list[Observation]:

@@ -15,16 +15,24 @@ import structlog
 
 from jobledger_contracts.ids import parse_run_id
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
-from jobledger_schedulers.adapters.htcondor.command import CREDENTIAL_FILE, LOG, RUN_ID_ATTRIBUTE, NotSubmittable, Submission, describe
+from jobledger_schedulers.adapters.htcondor.command import (
+    CREDENTIAL_FILE,
+    LOG,
+    RUN_ID_ATTRIBUTE,
+    SUBMITTER_ATTRIBUTE,
+    NotSubmittable,
+    Submission,
+    describe,
+)
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
     SPOOLING,
     JobStatus,
-    half_submitted,
     judge,
     missing_procs,
     run_of,
     version_of,
+    waiting_for_files,
 )
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
@@ -37,6 +45,7 @@ from jobledger_schedulers.adapters.port import (
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Unreachable,
 )
 
 log = structlog.get_logger()
@@ -49,12 +58,16 @@ UPLOAD_BYTES_PER_S = 2**20
 """The slowest upload that we still wait for."""
 RETRIEVE_SILENCE_S = 900.0
 """Between two batches of results; a schedd that hangs ends a retrieval by itself after 20 s."""
-OTHERS_PATIENCE_S = 900.0
-"""How long a run that another instance of us began to hand over may wait for its files."""
 SETTLING_S = 60.0
-"""How long after an upload the schedd may still say that it waits for it."""
+"""How long after an upload of ours the schedd may still say that it waits for it."""
+WATCHED_S = 10.0
+"""How long we watch a run of ours wait for files that we do not send, before we are sure that nobody does: the schedd may be slow."""
+OTHERS_PATIENCE_S = 300.0
+"""How long after its submission a run of another instance of us may wait for its files, by the access point's clock."""
 LEAVE_IN_QUEUE_S = 10 * 86_400
 """How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
+NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
+"""Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
 HELD_WHEN_SPOOLED_S = 10.0
 """How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
@@ -71,6 +84,7 @@ class HTCondorAdapter:
         self._submitter = ""
         self._owner = ""
         self._busy: dict[str, float] = {}  #: run id -> until when (monotonic) a missing upload is nothing strange
+        self._watched: dict[int, float] = {}  #: condor cluster id -> since when (monotonic) we see it wait for files
         self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
 
     # -- handing over -------------------------------------------------------------------------------------------------------------
@@ -136,14 +150,17 @@ class HTCondorAdapter:
     # -- looking ------------------------------------------------------------------------------------------------------------------
 
     async def find(self, run_ids: Sequence[str]) -> dict[str, Observation]:
-        """Look by run id in the queue, then in the history. What was only half handed over is removed, and counts as not there."""
-        return {seen.run_id: seen for seen in await self._look(run_ids, everything=False) if not seen.gone}
+        """Look by run id in the queue, then in the history. What was only half handed over is removed, and counts as not there.
+
+        Raises Unreachable for as long as it cannot be told whether a run was handed over half or whole: some ten seconds.
+        """
+        return {seen.run_id: seen for seen in await self._look(run_ids, everything=False, surely=True) if not seen.gone}
 
     async def observe(self, run_ids: Collection[str]) -> list[Observation]:
         """One query for all of them; one more into the history when some have left the queue."""
         return await self._look(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM)
 
-    async def _look(self, run_ids: Collection[str], *, everything: bool) -> list[Observation]:
+    async def _look(self, run_ids: Collection[str], *, everything: bool, surely: bool = False) -> list[Observation]:
         if not run_ids:
             return []
         await self._prepare()
@@ -152,7 +169,7 @@ class HTCondorAdapter:
         for constraint in ["true"] if everything else list(_members(wanted)):
             rows += await self._query(constraint)
         rows = [row for row in rows if run_of(row) in wanted]
-        rows = await self._without_half_submitted(rows)
+        rows = await self._without_half_submitted(rows, surely=surely)
         seen = {run_of(row) for row in rows}
         left = sorted((wanted - seen) | missing_procs(rows))
         history = await self._history(left) if left else []
@@ -176,16 +193,30 @@ class HTCondorAdapter:
             rows += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=match, since=_since(batch))
         return rows
 
-    async def _without_half_submitted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _without_half_submitted(self, rows: list[dict[str, Any]], *, surely: bool) -> list[dict[str, Any]]:
         now = time.monotonic()
         self._busy = {run: until for run, until in self._busy.items() if until > now}
-        orphans = half_submitted(rows, self._submitter, self._busy, OTHERS_PATIENCE_S)
-        if not orphans:
-            return rows
-        log.warning("Runs that were handed over only half are removed, to be submitted again", clusters=orphans)
-        ids = ",".join(str(cluster) for cluster in sorted(orphans))
-        constraint = f'{await self._ours()} && stringListIMember(string(ClusterId), "{ids}")'
-        await self._bindings.control("act", action="Remove", constraint=constraint, reason="its input files never arrived", code=0)
+        waiting = waiting_for_files(rows, self._busy)
+        orphans: dict[int, str] = {}
+        for row in waiting:
+            cluster = row["ClusterId"]
+            since = self._watched.setdefault(cluster, now)
+            age_s = row.get("ServerTime", 0) - row.get("QDate", 0)
+            ours = row.get(SUBMITTER_ATTRIBUTE) == self._submitter
+            if now - since >= WATCHED_S if ours else age_s > OTHERS_PATIENCE_S:
+                orphans[cluster] = run_of(row)
+        uncertain = sorted({run_of(row) for row in waiting} - set(orphans.values()))
+        if orphans:
+            log.warning("Runs that were handed over only half are removed, to be submitted again", clusters=orphans)
+            ids = ",".join(str(cluster) for cluster in sorted(orphans))
+            constraint = f'{await self._ours()} && stringListMember(string(ClusterId), "{ids}")'
+            await self._bindings.control("act", action="Remove", constraint=constraint, reason="its input files never arrived", code=0)
+            for cluster in orphans:
+                del self._watched[cluster]
+        if uncertain and surely:
+            raise Unreachable(f"whether the input files of {len(uncertain)} runs have arrived cannot be told yet, such as {uncertain[0]}")
+        if not waiting:
+            self._watched.clear()
         return [row for row in rows if row["ClusterId"] not in orphans]
 
     # -- acting -------------------------------------------------------------------------------------------------------------------
@@ -237,7 +268,7 @@ class HTCondorAdapter:
         await self._prepare()
         rows: list[dict[str, Any]] = []
         for constraint in _members(run_ids):
-            rows += await self._query(f"JobStatus =?= {JobStatus.COMPLETED} && {constraint}")
+            rows += await self._query(f"JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN} && {constraint}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
         places = {_job_id(row): _proc_folder(folders[run_of(row)], row) for row in rows}
         procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[_job_id(row)]), "log": LOG} for row in rows]
@@ -257,10 +288,10 @@ class HTCondorAdapter:
         return await asyncio.to_thread(lambda: {run: _collected(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
 
     async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
-        """Retrieval says nothing of a job that it passed over: what is still there without StageOutFinish was not brought."""
+        """Retrieval says nothing of a job that it passed over: what still waits was not brought."""
         still: dict[str, str] = {}
         for constraint in _members({run_of(row) for row in rows}):
-            for row in await self._query(f"StageOutFinish =?= undefined && {constraint}"):
+            for row in await self._query(f"{NOT_TAKEN} && {constraint}"):
                 if (job_id := _job_id(row)) not in known:
                     still[job_id] = "the access point did not hand its output out"
         return still

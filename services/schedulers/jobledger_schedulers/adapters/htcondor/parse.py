@@ -137,19 +137,19 @@ def missing_procs(queue: Iterable[Row]) -> set[str]:
     return {run for run, count in seen.items() if run and count < total[run]}
 
 
-def half_submitted(queue: Iterable[Row], submitter: str, busy: Collection[str], patience_s: float) -> dict[int, str]:
-    """Condor cluster ids, with their runs, that wait for input files which nobody will send any more.
+def waiting_for_files(queue: Iterable[Row], busy: Collection[str]) -> list[Row]:
+    """Ads of runs whose input files have not arrived, and which are not among `busy`: those that we are handing over now.
 
-    `busy` are the runs that we are handing over now. What another submitter left gets `patience_s` by the access point's clock.
+    Either the schedd is about to notice that the files are there, or nobody will ever send them.
     """
-    left: dict[int, str] = {}
-    for row in queue:
-        if row.get("JobStatus") != JobStatus.HELD or row.get("HoldReasonCode") != SPOOLING or row.get("StageInFinish") is not None:
-            continue
-        run, age_s = run_of(row), (_int(row, "ServerTime") or 0) - (_int(row, "QDate") or 0)
-        if run not in busy and (row.get(SUBMITTER_ATTRIBUTE) == submitter or age_s > patience_s):
-            left[row["ClusterId"]] = run
-    return left
+    return [
+        row
+        for row in queue
+        if row.get("JobStatus") == JobStatus.HELD
+        and row.get("HoldReasonCode") == SPOOLING
+        and row.get("StageInFinish") is None
+        and run_of(row) not in busy
+    ]
 
 
 def _judge_run(run: str, clusters: Mapping[int, Mapping[int, _Proc]]) -> Observation:
