@@ -18,6 +18,8 @@ import prometheus_client
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from .repeats import Repeats
+
 # --- metrics --------------------------------------------------------------------------------------------------------
 
 REGISTRY: Final = CollectorRegistry()
@@ -188,6 +190,7 @@ def set_up_logging(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
