@@ -17,6 +17,7 @@ from jobledger_contracts.catalogue import by_struct
 from jobledger_contracts.envelope import Event, encode
 from jobledger_contracts.ids import Position
 
+from . import metrics
 from .errors import OutcomeUnknown, TooLarge, TopicMismatch, Unavailable
 
 PUBLISH_TIMEOUT_S: Final = 10.0
@@ -68,6 +69,15 @@ class KafkaBus:
             await producer.stop()
 
     async def publish(self, *events: Event) -> list[Position]:
+        try:
+            positions = await self._publish(*events)
+        except Exception as error:
+            metrics.PUBLISHED.labels(type(error).__name__).inc(len(events))
+            raise
+        metrics.PUBLISHED.labels("acknowledged").inc(len(events))
+        return positions
+
+    async def _publish(self, *events: Event) -> list[Position]:
         records = [(self._prefix + by_struct(type(event.data)).topic, *encode(event)) for event in events]
         producer = await self._ready()
         sent: list[asyncio.Future[Any]] = []

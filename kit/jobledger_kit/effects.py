@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from . import metrics
 from .queries import load_queries
 
 if TYPE_CHECKING:
@@ -88,16 +89,20 @@ class EffectLedger:
         """They ended well. Returns the keys that this ended; the others had been leased to somebody else meanwhile."""
         ended: Sequence[Due] = list(dues)
         rows = await self._pool.fetch(self._sql["done"], [d.position for d in ended], [d.attempt for d in ended])
+        for due in ended:
+            metrics.EFFECTS.labels(due.effect.kind, "done").inc()
         return {row["key"] for row in rows}
 
     async def retry(self, due: Due, after_s: float | None = None, error: str = "") -> bool:
         """It did not end, or nobody knows: try again after so many seconds (`backoff_s` of the attempt). False: no longer ours."""
         wait_s = backoff_s(due.attempt) if after_s is None else after_s
+        metrics.EFFECTS.labels(due.effect.kind, "retried").inc()
         return bool(await self._pool.fetchval(self._sql["retry"], due.position, due.attempt, wait_s, _short(error)))
 
     async def give_up(self, due: Due, error: str) -> bool:
         """It cannot succeed. It stays visible as failed, and the stream's next effect becomes due. False: no longer ours."""
         ended = await self._pool.fetchval(self._sql["give_up"], due.position, due.attempt, _short(error))
+        metrics.EFFECTS.labels(due.effect.kind, "given_up").inc()
         if ended:
             await self._pool.execute(self._sql["free_stream"], due.effect.stream)
         return bool(ended)
