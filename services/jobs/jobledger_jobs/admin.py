@@ -18,8 +18,9 @@ from jobledger_kit.http import Allow, json_response, operation, principal_of, re
 from jobledger_kit.pagination import cut_page, decode_cursor
 
 from .feed import parse_position
+from .inputs import DeadLetterQuery, KeyBody, KeyQuery
 from .store import database_away
-from .views import DeadLetterPage, DeadLetterQuery, DeadLetterView, DeadLetterWhole, KeyBody, KeyPage, KeyQuery, NewKey, WhoAmI
+from .views import DeadLetterPage, DeadLetterView, DeadLetterWhole, KeyPage, NewKey, WhoAmI
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 

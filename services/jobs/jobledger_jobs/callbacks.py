@@ -29,16 +29,15 @@ from jobledger_kit.http import (
     principal_of,
     read_body,
     read_json,
-    request_id_of,
-    traceparent_of,
 )
 
 from .domain.callbacks import Denial, callback_event, credential_statuses, judge_callback
 from .domain.rights import Right
+from .inputs import CredentialBody, StatusReport
 from .reads import Reads
-from .requests import Caller, Requests
-from .routes import job_id_of, viewer_of
-from .views import Credential, CredentialBody, Reported, StatusReport
+from .requests import Requests
+from .routes import KEY_HEADER, caller_of, job_id_of, viewer_of
+from .views import Credential, Reported
 
 FORM: Final = "application/x-www-form-urlencoded"
 MAX_CALLBACK_BYTES: Final = 64 * 1024
@@ -51,6 +50,7 @@ _CALLBACK: Final = operation(
         "up. The answer comes once the log has the report; what the fold makes of it stands in the job's history."
     ),
     allow=Allow.RUN,
+    headers=KEY_HEADER,
     body=StatusReport,
     body_types=("application/json", FORM),
     response=Reported,
@@ -94,10 +94,9 @@ class CallbackRoutes:
                 raise Forbidden("This credential does not cover the status that it reports.")
         else:
             await self._reads.job(job_id, viewer_of(principal), Right.WRITE)
-        caller = Caller(
-            viewer=viewer_of(principal), actor=principal.actor, correlation_id=request_id_of(request), traceparent=traceparent_of(request)
+        position = await self._requests.report(
+            callback_event(job_id, run, report.status, report.message, report.progress), caller_of(request)
         )
-        position = await self._requests.report(callback_event(job_id, run, report.status, report.message, report.progress), caller)
         return json_response(b'{"success":true,"position":"%d:%d"}' % (position.partition, position.offset))
 
     @operation(

@@ -18,9 +18,10 @@ from jobledger_kit.http import OTHER_TITLES, json_response, operation, principal
 from jobledger_kit.workspace import OpenFile, Workspaces, Written, safe_path
 
 from .domain.rights import Right
+from .inputs import FileQuery
 from .reads import Reads
 from .routes import job_id_of, viewer_of
-from .views import FilePage, FileQuery
+from .views import FilePage
 
 _RUN_FOLDER: Final = re.compile(r"run-\d+\Z")
 _RANGE: Final = re.compile(r"bytes=(\d{1,18})?-(\d{1,18})?\Z")

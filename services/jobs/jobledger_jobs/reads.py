@@ -14,9 +14,10 @@ from jobledger_kit.errors import FieldError, Forbidden, InvalidRequest, NotFound
 from jobledger_kit.pagination import cut_page, decode_cursor
 
 from .domain.rights import Right, Viewer, right_to
+from .inputs import HistoryQuery, ListQuery
 from .requests import PassedPositions
 from .store import JobFilter, JobsStore, Order
-from .views import HistoryQuery, ListQuery, utc
+from .views import utc
 
 _LARGEST_SEQUENCE: Final = (1 << 63) - 1
 

@@ -36,7 +36,8 @@ from jobledger_kit.errors import (
 
 from .domain.rights import Viewer
 from .domain.submission import Fault, check_scheduler, check_spec
-from .views import ChangeJob, CreateJob, Row
+from .inputs import ChangeJob, CreateJob
+from .views import Row
 
 Spec = TypeVar("Spec", CondorSpec, DaskSpec)
 
@@ -162,11 +163,12 @@ class Requests:
         return settled if first is None else msgspec.structs.replace(settled, verdict=_verdict(first))
 
     async def report(self, data: Any, caller: Caller) -> Position:
-        """Put a callback into the log and return where it stands. Never waits for the projection."""
+        """Put a callback into the log and return where it stands. Never waits for the projection. Raises the bus's errors."""
         now = self._clock.now()
+        key = check_idempotency_key(caller.idempotency_key)
         event = new_event(
             data,
-            id=self._new_id(now),
+            id=repeatable_id(data, caller.viewer.user, key) if key else self._new_id(now),
             source=CALLBACK_SOURCE,
             time=now,
             actor=caller.actor,

@@ -41,27 +41,13 @@ from jobledger_kit.sse import EventStream
 
 from .domain.rights import Right, Viewer
 from .feed import Feed, parse_position, parse_vector
+from .inputs import MAX_VECTOR_CHARS, ActionBody, ChangeJob, CreateJob, FeedQuery, HistoryQuery, JobQuery, ListQuery
 from .reads import Late, Reads
 from .requests import Caller, CreationUnknown, Requests, Settled
-from .views import (
-    MAX_VECTOR_CHARS,
-    Accepted,
-    ActionBody,
-    ChangeJob,
-    CreateJob,
-    FeedQuery,
-    HistoryPage,
-    HistoryQuery,
-    JobPage,
-    JobQuery,
-    JobView,
-    ListQuery,
-    history_entry,
-    job_view,
-)
+from .views import Accepted, HistoryPage, JobPage, JobView, history_entry, job_view
 
 POSITION_HEADER: Final = "jobledger-position"
-_KEY_HEADER: Final = {"Idempotency-Key": "makes the request safe to repeat: the same key and content take effect once"}
+KEY_HEADER: Final = {"Idempotency-Key": "makes the request safe to repeat: the same key and content take effect once"}
 _RESUME_HEADER: Final = {"Last-Event-ID": "the id of the last event that was received; the answer begins behind it"}
 _WRITE_ERRORS: Final = (NotFound, Forbidden, Refused, OutcomeUnknown)
 
@@ -104,7 +90,7 @@ class JobRoutes:
         "Create a job",
         description="It starts Pending. With an Idempotency-Key the job's id follows from the key, so repeating the request finds the job.",
         body=CreateJob,
-        headers=_KEY_HEADER,
+        headers=KEY_HEADER,
         responses={201: JobView, 200: JobView, 202: Accepted},
         errors=(Forbidden, Unprocessable, UnprocessableKey, Conflict, OutcomeUnknown),
         tag="jobs",
@@ -139,7 +125,7 @@ class JobRoutes:
     @operation(
         "Change a job's attributes",
         body=ChangeJob,
-        headers=_KEY_HEADER,
+        headers=KEY_HEADER,
         responses={200: JobView, 202: Accepted},
         errors=(*_WRITE_ERRORS, Unprocessable),
         tag="jobs",
@@ -152,7 +138,7 @@ class JobRoutes:
     @operation(
         "Take a job out of the list",
         description="Its folder is removed; its history stays.",
-        headers=_KEY_HEADER,
+        headers=KEY_HEADER,
         responses={200: Accepted, 202: Accepted},
         errors=_WRITE_ERRORS,
         tag="jobs",
@@ -167,7 +153,7 @@ class JobRoutes:
         state, summary = ACTIONS[name]
 
         @operation(
-            summary, body=ActionBody, headers=_KEY_HEADER, responses={200: JobView, 202: Accepted}, errors=_WRITE_ERRORS, tag="actions"
+            summary, body=ActionBody, headers=KEY_HEADER, responses={200: JobView, 202: Accepted}, errors=_WRITE_ERRORS, tag="actions"
         )
         async def act(request: Request) -> Response:
             reason = await read_reason(request)

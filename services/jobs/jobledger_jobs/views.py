@@ -1,7 +1,4 @@
-"""What the API takes and gives: the bodies and answers that the OpenAPI document describes.
-
-Bodies refuse members that they do not know. JSON members that come from a row stay the text that the row holds.
-"""
+"""What the API gives: the answers, as the OpenAPI document describes them. JSON members that come from a row stay the row's text."""
 
 from __future__ import annotations
 
@@ -12,148 +9,18 @@ import msgspec
 from msgspec import Meta
 
 from jobledger_contracts.ids import run_id
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, Text
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
-from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from jobledger_kit.workspace import Entry
 
 JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})]
 PositionText = Annotated[str, Meta(examples=["3:1042"], description="where an event stands in the log: partition:offset")]
-Groups = Annotated[list[Name], Meta(max_length=100)]
-Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
-MAX_VECTOR_CHARS = 300_000  #: a position for each of 10,000 partitions
-SchedulerName = Annotated[str, Meta(max_length=128)]
 
 
 class Row(Protocol):
     """A row as the driver gives it: members by their columns' names."""
 
     def __getitem__(self, column: str, /) -> Any: ...
-
-
-class CondorBody(CondorSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What to hand to HTCondor."""
-
-
-class DaskBody(DaskSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What to hand to Dask."""
-
-
-class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A job to create. It starts Pending and runs when it is asked to."""
-
-    name: Name  #: `{id}` in it becomes the job's id
-    label: Name
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")]
-    description: Text = ""
-    groups: Groups = []
-    extended_properties: dict[str, Any] = {}
-    scheduler: SchedulerName = ""
-    condor: CondorBody | None = None
-    dask: DaskBody | None = None
-    user: Name | None = None  #: its owner, if that is not who asks: admins only
-
-
-class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Attributes to change; what is absent stays. How to run can change only before the first run."""
-
-    name: Name | None = None
-    description: Text | None = None
-    groups: Groups | None = None
-    extended_properties: dict[str, Any] | None = None
-    scheduler: SchedulerName | None = None
-    condor: CondorBody | None = None
-    dask: DaskBody | None = None
-
-
-class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs to list."""
-
-    status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
-    label: Name | None = None
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")] | None = None
-    user: Name | None = None
-    group: Name | None = None
-    scheduler: SchedulerName | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    q: Annotated[str, Meta(max_length=1024)] | None = None  #: text within the name
-    order_by: Annotated[str, Meta(pattern="^-?creation_time$")] = "-creation_time"
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
-    after: PositionText | None = None
-
-
-class JobQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How fresh the answer is to be."""
-
-    after: PositionText | None = None
-
-
-class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which part of a job's history to show."""
-
-    order_by: Annotated[str, Meta(pattern="^-?position$")] = "position"
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
-    after: PositionText | None = None
-
-
-class FeedQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a feed begins, for clients that cannot send Last-Event-ID: behind this id. Without either it begins now."""
-
-    after: Annotated[str, Meta(max_length=MAX_VECTOR_CHARS)] | None = None
-
-
-class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead letters to list."""
-
-    reason: Annotated[str, Meta(max_length=100)] | None = None
-    key: Annotated[str, Meta(max_length=1024)] | None = None
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
-
-
-class ActionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why something is asked for; may be left out."""
-
-    reason: Text = ""
-
-
-class CredentialBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run's credential may do, and for how long."""
-
-    run: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None  #: absent: the current run, or the first one to come
-    #: names or codes that may be reported; absent: any
-    statuses: Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(min_length=1, max_length=50)] | None = None
-    expires_in_s: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 7 * 86_400
-
-
-class StatusReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a status callback says. Without `status` it asks to have the status looked up."""
-
-    status: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\S")] | None = None
-    message: Text | None = None
-    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
-
-
-class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An API key to make. With `groups` or `admin` the user gets exactly these rights, and is created if need be."""
-
-    user: Name
-    groups: Groups | None = None
-    admin: bool | None = None
-    label: Annotated[str, Meta(max_length=200)] = ""
-    expires_in_s: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400)] | None = None  #: absent: until it is revoked
-
-
-class KeyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which API keys to list."""
-
-    user: Name | None = None
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,14 +154,6 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[KeyInfo]
     next_cursor: str | None = None
-
-
-class FileQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which folder to list."""
-
-    path: Annotated[str, Meta(max_length=1024)] = ""
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
 
 
 class FilePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,17 @@ def test_callback_without_a_status_asks_to_look(service: JobsService, ada: httpx
     assert [entry["type"] for entry in history[-2:]] == ["RefreshRequested"] * 2
 
 
+def test_report_that_is_repeated_under_its_key_counts_once(service: JobsService, ada: httpx.Client, create: Create) -> None:
+    job = create()
+    with service.with_token(credential(ada, job["id"])["token"]) as run:
+        for _ in range(2):
+            answer = run.post(f"/update-job-status/{job['id']}/", json={"status": "step 1"}, headers={"idempotency-key": "r1"})
+            assert answer.status_code == 200
+
+    history = ada.get(f"/jobs/{job['id']}/history", params={"after": answer.json()["position"]}).json()["items"]
+    assert [(e["verdict"], e["reason"]) for e in history[1:]] == [("applied", ""), ("duplicate", "same_event")]
+
+
 def test_credential_covers_its_job_and_its_statuses_only(service: JobsService, ada: httpx.Client, create: Create) -> None:
     job, other = create(), create()
     with service.with_token(credential(ada, job["id"], statuses=["RUN", "Other"])["token"]) as run:

@@ -16,6 +16,7 @@ from jobledger_contracts.ids import Position, derived_id
 from jobledger_contracts.job_events import ExecuteRequested, JobDeleted, PauseRequested, StatusChanged
 from jobledger_contracts.verdicts import Outcome
 from jobledger_jobs.domain.rights import Viewer
+from jobledger_jobs.inputs import ChangeJob, CondorBody, CreateJob
 from jobledger_jobs.projection import project
 from jobledger_jobs.requests import (
     CALLBACK_SOURCE,
@@ -27,7 +28,6 @@ from jobledger_jobs.requests import (
     check_idempotency_key,
     merged_spec,
 )
-from jobledger_jobs.views import ChangeJob, CondorBody, CreateJob
 from jobledger_kit.clock import ManualClock
 from jobledger_kit.errors import (
     Conflict,
