@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -85,6 +86,9 @@ class LogView:
         batch = fold_log(list(self._records), dict.fromkeys(topics.ALL, self._partitions))
         assert not batch.dead, f"dead letters: {batch.dead}"
         return batch
+
+    def records(self) -> list[Record]:
+        return list(self._records)
 
     def job(self, job_id: str) -> Job:
         state: Job = self.fold().states.get((topics.JOBS, job_id), initial_state(job_id))
@@ -246,3 +250,28 @@ async def register(service: Service, key: str, body: dict[str, object]) -> httpx
         answer = await http.post("/schedulers", json=body)
     assert answer.status_code in (200, 201), answer.text
     return answer
+
+
+_EMPTY = """
+import os, sys
+os.environ["CONDOR_CONFIG"] = "/dev/null"
+import htcondor2 as h
+collector, schedd, tokens = sys.argv[1:]
+h.param["SEC_TOKEN_DIRECTORY"] = tokens
+for level in ("AUTHENTICATION", "ENCRYPTION"):
+    h.param["SEC_CLIENT_" + level] = "REQUIRED"
+h.param["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
+schedd = h.Schedd(h.Collector(collector).locate(h.DaemonType.Schedd, schedd))
+schedd.act(h.JobAction.Remove, "true", ("the test is over", 1))
+"""
+
+
+def empty_pool(pool: Stack) -> None:
+    """Remove whatever a test has left in the queue: the next one needs the machines."""
+    endpoints = pool.endpoints()
+    with tempfile.TemporaryDirectory() as folder:
+        token = Path(folder) / "token"
+        token.touch(mode=0o600)
+        token.write_text(pool.mint_token("jobledger", 300))
+        arguments = [sys.executable, "-c", _EMPTY, endpoints.collector, endpoints.schedd_name, folder]
+        subprocess.run(arguments, check=True, timeout=60)

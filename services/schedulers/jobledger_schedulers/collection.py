@@ -31,6 +31,9 @@ from .troubles import TROUBLES, in_words
 
 IDLE_S: Final = 5.0
 CHUNK_BYTES: Final = 1 << 20
+FIRST_RETRY_S: Final = 0.5
+LONGEST_RETRY_S: Final = 300.0
+TELL_AFTER: Final = 3  #: failures: an access point that has just ended a job often needs a moment before it hands its output out
 
 
 class Collection:
@@ -112,13 +115,13 @@ class Collection:
             message = f"Its output could not be collected, after {tried} attempts: {problem}"
             await self._tell(msgspec.structs.replace(ending, seen=_with(ending, message)), [], [], told=False)
             return
-        if tried == 1:
+        if tried == TELL_AFTER:
             message = f"The run is over; its output could not be collected yet: {problem}"
             waiting = msgspec.structs.replace(ending.seen, status=Status.RESULTS_READY, message=message)
             now = lane.clock.now()
             await lane.publish([reports.changed(run, waiting, now)])
             await lane.store.reported([(run, waiting, now)])
-        await lane.store.collect_later(run.run_id, delay_s(tried, 1.0))
+        await lane.store.collect_later(run.run_id, delay_s(tried, 1.0, first_s=FIRST_RETRY_S, most_s=LONGEST_RETRY_S))
 
     async def _tell(self, ending: Ending, files: list[ResultFile], missing: Sequence[str], *, told: bool) -> None:
         """Tell what there is, then the end: in this order, in the same partition."""

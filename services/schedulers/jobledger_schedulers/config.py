@@ -18,6 +18,7 @@ class SchedulersSettings(ServiceSettings, frozen=True, kw_only=True):
 
     data_dir: Annotated[Path, Meta(description="folder of this instance's own: sockets, tokens and files on their way")] = Path("data")
     http_port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on; 0 takes a free one")] = 8001
+    topic_prefix: Annotated[str, Meta(description="goes before every topic's name: for several installations on one Kafka")] = ""
     reactor: Annotated[
         Literal["faust", "loop"], Meta(description="what reads the events of jobs: faust-streaming, or a plain consumer")
     ] = "faust"
@@ -26,7 +27,7 @@ class SchedulersSettings(ServiceSettings, frozen=True, kw_only=True):
     lane_lease_s: Annotated[float, Meta(ge=3, description="how long a scheduler stays with an instance that is not heard of")] = 30.0
     effect_batch: Annotated[int, Meta(ge=1, le=5000, description="how many requests to one scheduler are carried out at once")] = 200
     collect_batch: Annotated[int, Meta(ge=1, le=1000, description="of how many ended runs the output is collected at once")] = 20
-    collect_attempts: Annotated[int, Meta(ge=1, description="how often collecting a run's output is tried")] = 8
+    collect_attempts: Annotated[int, Meta(ge=1, description="how often a run's output is asked for: 20 take about an hour")] = 20
     run_credential_lifetime_s: Annotated[float, Meta(gt=0, description="how long a run may report for itself")] = 7 * 86_400.0
     unknown_scheduler_grace_s: Annotated[
         float, Meta(ge=0, description="how long a run waits for a scheduler that nobody has registered")

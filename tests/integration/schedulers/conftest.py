@@ -15,17 +15,24 @@ from jobledger_devstack.model import Endpoints
 from jobledger_devstack.temporary import temporary_stack
 from jobledger_kit.keyring import RUN_CREDENTIAL_KEY, SEALING_KEY
 from tests.conftest import Log
-from tests.support.schedulers import LogView, Service, make_key
+from tests.support.schedulers import LogView, Service, empty_pool, make_key
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[Stack]:
+def parts() -> Iterator[Stack]:
     """HTCondor and Dask."""
     if home := os.environ.get("JOBLEDGER_TEST_STACK"):
         yield Stack(Path(home))
         return
     with temporary_stack(StackOptions(parts=frozenset({"condor", "dask"}), fsync=False)) as stack:
         yield stack
+
+
+@pytest.fixture
+def pool(parts: Stack) -> Iterator[Stack]:
+    """The pool and the Dask scheduler; afterwards the queue is empty again."""
+    yield parts
+    empty_pool(parts)
 
 
 @pytest.fixture

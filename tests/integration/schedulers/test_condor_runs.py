@@ -118,7 +118,7 @@ async def test_a_held_run_is_paused_with_the_reason_and_goes_on_when_released(co
     await view.say(PauseRequested(job_id=job_id, reason="maintenance tonight"))
     paused = await view.until(job_id, Status.PAUSED)
     await view.say(ResumeRequested(job_id=job_id))
-    running = await view.until(job_id, Status.RUNNING)
+    running = await view.until(job_id, Status.RUNNING, timeout_s=150)  # held while it starts, HTCondor lets it wait for a minute
     await view.say(StopRequested(job_id=job_id))
     await view.until(job_id, Status.ABORTED)
 
