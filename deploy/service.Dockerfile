@@ -11,7 +11,7 @@ COPY contracts contracts
 COPY kit kit
 COPY services/${SERVICE} services/${SERVICE}
 RUN uv venv /opt/jobledger \
-    && uv pip install --no-cache --python /opt/jobledger/bin/python --constraints requirements.lock \
+    && uv pip install --no-cache --python /opt/jobledger/bin/python --no-sources --constraints requirements.lock --build-constraints requirements.lock \
         ./contracts ./kit "./services/${SERVICE}"
 
 FROM python:3.11-slim-bookworm
