@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from jobledger.jobs import Job
 
 QUIET_S = 5.0
-"""After so long without an event everything is read anyway."""
+"""After so long without a word the stream is opened anew, from where we were."""
+READ_ALL_EVERY_S = 30.0
+"""So often every job is read although no event said so: a stream may be broken in ways that nobody has thought of."""
 POLL_INTERVAL_S = 1.0
 GIVE_UP_AFTER_S = 120.0
 """How long a service may be unreachable while we wait: longer than any restart."""
@@ -81,6 +83,7 @@ class Watch:
         self._on_change, self._done = on_change, done
         self._shown: dict[str, Any] = {}
         self._unreachable_since: float | None = None
+        self._read_at = 0.0
 
     def run(self) -> None:
         """Wait."""
@@ -103,7 +106,8 @@ class Watch:
         """Read one stream until it ends or is quiet; returns the last event's id. Opened before the first read, so nothing is missed."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         with self._connection.jobs.stream(path, headers=headers, read_timeout_s=min(self._left(), QUIET_S)) as response:
-            self._read_all()
+            if not last_id or time.monotonic() - self._read_at > READ_ALL_EVERY_S:
+                self._read_all()
             try:
                 for event in parse_events(response.iter_lines()):
                     last_id = event.id or last_id
@@ -112,7 +116,7 @@ class Watch:
                     if not self._open or self._left() < QUIET_S:
                         break
             except httpx.ReadTimeout:
-                pass  # quiet: read everything, then listen again from where we were
+                pass  # quiet
         self._left()
         return last_id
 
@@ -129,6 +133,7 @@ class Watch:
             self._read(self._open[named])
 
     def _read_all(self) -> None:
+        self._read_at = time.monotonic()
         for job in list(self._open.values()):
             self._read(job)
 

@@ -89,6 +89,7 @@ def submit_condor(jobs: JobManager, python: str, groups: int) -> list[CondorJob]
         job.set_attribute("executable", python)
         job.set_attribute("arguments", ["simulate.py", "close", "town.inp", "town.json", f"{group}/{groups}"])
         job.set_attribute("transfer_output_files", ["closures.json"])
+        job.set_attribute("environment", {"MPLCONFIGDIR": "."})  # the jobs' user has no home; wntr brings matplotlib, which looks for one
         job.extended_properties = {"group": group, "groups": groups}
         job.execute()
         submitted.append(job)

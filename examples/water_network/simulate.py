@@ -126,7 +126,8 @@ class Reporter:
 
     def __call__(self, done: int) -> None:
         """Report, but not more often than is of use. A report that does not get through must not cost the simulation."""
-        if not (self._url and self._token) or time.monotonic() - self._last < self._every_s:
+        early = done < self._total and time.monotonic() - self._last < self._every_s
+        if early or not (self._url and self._token):
             return
         self._last = time.monotonic()
         report = {"status": "Running", "progress": round(done / self._total, 3), "message": f"{done} of {self._total} pipes closed"}

@@ -17,8 +17,9 @@ from jobledger.http import ServiceClient
 @click.option("--message", "-m", help="For people.")
 @click.option("--progress", "-p", type=click.FloatRange(0, 1), help="From 0 to 1.")
 def callback(status: str, message: str | None, progress: float | None) -> None:
-    """Report STATUS from inside a job: a name, a code, or a text of its own.
+    """Report a status from inside a job.
 
+    STATUS is a name, a three-letter code, or a text of the job's own.
     The address is taken from JOBLEDGER_CALLBACK_URL and the credential from the file that JOBLEDGER_CREDENTIAL_FILE names, both of
     which a run finds in its environment. Prints the report's position once the log has it.
     """

@@ -10,7 +10,7 @@ from jobledger.connection import Connection
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Records of the log that could not be read as events (administrators only)."""
+    """Look at log records that are no events (administrators only)."""
 
 
 @dead_letters.command("list")

@@ -14,10 +14,11 @@ from jobledger.connection import Connection
 from jobledger.errors import NotFound
 from jobledger.job_manager import JobManager, job_from_view
 from jobledger.jobs import Job
-from jobledger.views import JobView
+from jobledger.views import HistoryEntry, JobView
 
 NOT_WELL = 8
 """Exit code when a job that was waited for did not end well."""
+ID_CHARS = 36
 
 
 @click.group()
@@ -25,16 +26,21 @@ def jobs() -> None:
     """Make, run, watch and list jobs."""
 
 
+def full_id(connection: Connection, job_id: str) -> str:
+    """The whole id of what was typed: an id, or the beginning of one that only one of the latest 500 jobs has. Raises `NotFound`."""
+    if len(job_id) >= ID_CHARS:
+        return job_id.lower()
+    found = [item["id"] for item in connection.jobs.pages("/jobs", {"order_by": "-creation_time"}, limit=500)]
+    matching: list[str] = [full for full in found if full.startswith(job_id.lower())]
+    if len(matching) != 1:
+        what = "several of the latest jobs have" if matching else "none of the latest 500 jobs has"
+        raise NotFound(404, {"title": "Not found", "detail": f"{what} an id that begins with {job_id!r}"})
+    return matching[0]
+
+
 def find(connection: Connection, job_id: str) -> Job:
-    """The job of an id, or of the beginning of an id that only one of the latest 500 jobs has. Raises `NotFound`."""
-    if len(job_id) < 36:
-        found = [item["id"] for item in connection.jobs.pages("/jobs", {"order_by": "-creation_time"}, limit=500)]
-        matching = [full for full in found if full.startswith(job_id.lower())]
-        if len(matching) != 1:
-            what = "several of the latest jobs have" if matching else "none of the latest 500 jobs has"
-            raise NotFound(404, {"title": "Not found", "detail": f"{what} an id that begins with {job_id!r}"})
-        job_id = matching[0]
-    view = msgspec.convert(connection.jobs.get(f"/jobs/{job_id}"), JobView, strict=False)
+    """The job that was typed. Raises `NotFound`."""
+    view = msgspec.convert(connection.jobs.get(f"/jobs/{full_id(connection, job_id)}"), JobView, strict=False)
     return job_from_view(view, connection)
 
 
@@ -182,9 +188,10 @@ def delete(connection: Connection, job_ids: tuple[str, ...]) -> None:
 def history(connection: Connection, job_id: str, limit: int | None, machine: bool) -> None:
     """Show everything that was ever said about a job, with the ledger's verdict.
 
-    Works with a full JOB_ID for deleted jobs too, as far as you may see them.
+    A deleted job's history is still there, by its full JOB_ID.
     """
-    entries = find(connection, job_id).history(limit)
+    found = connection.jobs.pages(f"/jobs/{full_id(connection, job_id)}/history", limit=limit)
+    entries = [msgspec.convert(entry, HistoryEntry, strict=False) for entry in found]
     if machine:
         dump(entries)
     else:

@@ -17,7 +17,7 @@ HEALTH_STYLES = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 @click.group()
 def schedulers() -> None:
-    """The HTCondor pools and Dask schedulers that jobs can be handed to."""
+    """List, check and register HTCondor pools and Dask schedulers."""
 
 
 @schedulers.command("list")

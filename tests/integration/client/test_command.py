@@ -53,6 +53,7 @@ def test_a_job_is_followed_from_the_command_line(command: Command, tmp_path: Pat
     assert command("jobs", "get", job_id, "data.txt", "--to", "-") == "data"
     command("jobs", "delete", job_id)
     command("jobs", "show", job_id, code=5)
+    assert "JobDeleted" in command("jobs", "history", job_id)
 
 
 def test_tables_fit_the_width(command: Command) -> None:
