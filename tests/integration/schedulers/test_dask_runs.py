@@ -36,14 +36,14 @@ async def test_a_function_that_fails_is_an_error_with_its_words(dask: Service, v
 
 
 async def test_a_run_is_stopped(dask: Service, view: LogView) -> None:
-    job_id = await view.run("dask", dask=DaskSpec(function="time:sleep", args=[60]))
+    job_id = await view.run("dask", dask=DaskSpec(function="time:sleep", args=[12]))
     await view.until(job_id, Status.RUNNING)
     await view.say(StopRequested(job_id=job_id))
     await view.until(job_id, Status.ABORTED)
 
 
 async def test_what_dask_cannot_do_is_told(dask: Service, view: LogView) -> None:
-    job_id = await view.run("dask", dask=DaskSpec(function="time:sleep", args=[60]))
+    job_id = await view.run("dask", dask=DaskSpec(function="time:sleep", args=[12]))
     await view.until(job_id, Status.RUNNING)
     await view.say(PauseRequested(job_id=job_id))
     await view.until(job_id, lambda job: "not carried out" in job.status_message)
@@ -53,7 +53,7 @@ async def test_what_dask_cannot_do_is_told(dask: Service, view: LogView) -> None
 
 async def test_killed_and_started_again_it_finds_its_runs(dask: Service, view: LogView) -> None:
     jobs = [await view.run("dask", dask=DaskSpec(function="time:sleep", args=[3])) for _ in range(3)]
-    await view.until(jobs[0], Status.RUNNING)
+    await view.until(jobs[0], Status.RUNNING, timeout_s=60)  # earlier tests may still have the worker: nothing ends running Python
     jobs += [await view.run("dask", dask=DaskSpec(function="operator:add", args=[number, 1])) for number in range(10)]
     dask.kill()
     dask.start()
