@@ -70,7 +70,12 @@ async def open_adapters(settings: SchedulersSettings, stack: AsyncExitStack) -> 
     vault = Vault(Sealer(KeyRing.load(settings.secrets_dir, SEALING_KEY)))
     store = await SchedulersStore.open(settings.database_url, max_size=settings.database_connections)
     stack.push_async_callback(store.close)
-    bus = KafkaBus(settings.kafka_bootstrap_servers, f"schedulers-{settings.instance_id}", security=settings.kafka_security())
+    bus = KafkaBus(
+        settings.kafka_bootstrap_servers,
+        f"schedulers-{settings.instance_id}",
+        security=settings.kafka_security(),
+        topic_prefix=settings.topic_prefix,
+    )
     stack.push_async_callback(bus.stop)
     access = Access(store.pool, run_keys, clock=clock)
     return Adapters(store, bus, access, run_keys, vault, Positions(store, JOBS_CONSUMER), Positions(store, REGISTRY_CONSUMER), clock)
@@ -161,6 +166,7 @@ def consumer_parts(settings: SchedulersSettings, adapters: Adapters) -> list[Par
         react=react,
         instance_id=settings.instance_id,
         security=security,
+        topic_prefix=settings.topic_prefix,
     )
     registry = Projector(
         consumer=REGISTRY_CONSUMER,
@@ -169,6 +175,7 @@ def consumer_parts(settings: SchedulersSettings, adapters: Adapters) -> list[Par
         store=adapters.store,
         instance_id=settings.instance_id,
         security=security,
+        topic_prefix=settings.topic_prefix,
     )
     return [Part(name="reactor", run=jobs.run), Part(name="registry", run=registry.run)]
 
@@ -199,7 +206,13 @@ def reconciler_part(settings: SchedulersSettings, adapters: Adapters) -> Part:
         backoff = Backoff()
         while True:
             try:
-                ends = await log_ends(settings.kafka_bootstrap_servers, settings.kafka_security(), tuple(consumers), settings.partitions)
+                ends = await log_ends(
+                    settings.kafka_bootstrap_servers,
+                    settings.kafka_security(),
+                    tuple(consumers),
+                    settings.partitions,
+                    settings.topic_prefix,
+                )
                 break
             except TROUBLES as error:
                 log.warning("The log does not answer", action="log_away", error=in_words(error))

@@ -29,17 +29,20 @@ Offsets = Mapping[tuple[str, int], int]
 log = structlog.get_logger(__name__)
 
 
-async def log_ends(bootstrap_servers: str, security: Mapping[str, Any], topics: Sequence[str], partitions: int) -> Offsets:
+async def log_ends(
+    bootstrap_servers: str, security: Mapping[str, Any], topics: Sequence[str], partitions: int, topic_prefix: str = ""
+) -> Offsets:
     """Where each partition ends now. Raises Unavailable."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, **security)
     try:
         await consumer.start()
-        ends = await consumer.end_offsets([TopicPartition(topic, number) for topic in topics for number in range(partitions)])
+        places = [TopicPartition(topic_prefix + topic, number) for topic in topics for number in range(partitions)]
+        ends = await consumer.end_offsets(places)
     except (KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(what="Kafka") from error
     finally:
         await consumer.stop()
-    return {(where.topic, where.partition): end for where, end in ends.items()}
+    return {(where.topic.removeprefix(topic_prefix), where.partition): end for where, end in ends.items()}
 
 
 async def caught_up(store: LedgerStore, consumers: Mapping[str, str], ends: Offsets, *, standstill_s: float = STANDSTILL_S) -> None:

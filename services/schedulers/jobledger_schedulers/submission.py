@@ -12,7 +12,7 @@ The order of steps is what keeps a run from being handed over twice or forgotten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from .domain import reports
 from .domain.runs import Phase, Run
 from .domain.submitting import Step, after_look, next_step
 from .lane import Lane
+from .metrics import REFUSED, SUBMIT_SECONDS, SUBMITTED
 from .staging import NotReady, StagingRefused
 
 CREDENTIAL_STATUSES = frozenset(Status) - {Status.PENDING, Status.SUBMITTED}
@@ -92,9 +93,17 @@ class Submission:
             lane.guard()
             refused = await self._submit(specs)
             await self._tell_refused({by_id[run_id]: message for run_id, message in refused.items()})
+            self._count([by_id[spec.run_id] for spec in specs], refused)
             await self._tell_submitted([spec.run_id for spec in specs if spec.run_id not in refused])
             await lane.staging.release([spec.run_id for spec in specs])
         return later
+
+    def _count(self, runs: Sequence[Run], refused: Collection[str]) -> None:
+        now, name = self._lane.clock.now(), self._lane.name
+        SUBMITTED.labels(name).inc(len(runs) - len(refused))
+        REFUSED.labels(name).inc(len(refused))
+        for run in runs:
+            SUBMIT_SECONDS.labels(name).observe(max(0.0, (now - run.asked_at).total_seconds()))
 
     async def _submit(self, specs: Sequence[RunSpec]) -> dict[str, str]:
         """Submit and record the handles. Returns the refusals; raises OutcomeUnknown after having recorded what is known."""

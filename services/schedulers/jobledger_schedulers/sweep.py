@@ -17,6 +17,7 @@ from .domain.runs import Phase, Run, Seen
 from .domain.watching import Change, judge, lost, lost_seen, missed, stop_again
 from .health import Health
 from .lane import Backoff, Lane, LaneLost
+from .metrics import PLACED, SWEEP_SECONDS
 from .store import Ending
 from .troubles import TROUBLES, in_words
 
@@ -64,11 +65,14 @@ class Sweep:
         """One look at everything."""
         lane = self._lane
         runs = {run.run_id: run for run in await lane.store.live_runs(lane.name, Phase.PLACED)}
+        PLACED.labels(lane.name).set(len(runs))
         if not runs:
             await self._health.check_when_due()
             return
+        started_s = lane.clock.monotonic()
         async with self._health.watched():
             observations = await lane.adapter.observe(list(runs))
+        SWEEP_SECONDS.labels(lane.name).observe(lane.clock.monotonic() - started_s)
         now = lane.clock.now()
         present = [o for o in observations if o.run_id in runs and not o.gone and o.status is not None]
         seen_ids = {o.run_id for o in present}
