@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-IDLE_IN_TRANSACTION_S: Final = 3
-"""A process that is frozen inside a transaction holds the lock of its checkpoint; after this long the server takes it away."""
+IDLE_IN_TRANSACTION_S: Final = 8
+"""A process that is frozen inside a transaction holds the lock of its checkpoint; after this long the server takes it away. Below the
+group's session timeout (10 s), so that the partition's next owner never waits for it; well above what a starved machine makes of a pause
+between two statements (at 3 s a reactor was cut off at ten times the load its machine could bear)."""
 COMMAND_TIMEOUT_S: Final = 60.0
 
 DATABASE_AWAY: Final = (
