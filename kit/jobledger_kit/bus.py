@@ -21,6 +21,7 @@ from . import metrics
 from .errors import OutcomeUnknown, TooLarge, TopicMismatch, Unavailable
 
 PUBLISH_TIMEOUT_S: Final = 10.0
+PING_TIMEOUT_S: Final = 2.0
 LEADERS_TIMEOUT_S: Final = 15.0
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,15 @@ class KafkaBus:
     async def start(self) -> None:
         """Connect. Raises Unavailable; `publish` then tries again."""
         await self._ready()
+
+    async def ping(self) -> None:
+        """For readiness: raises Unavailable when the brokers do not answer now (a frozen one keeps its connections)."""
+        producer = await self._ready()
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                await producer.client.fetch_all_metadata()
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(what="Kafka") from error
 
     async def stop(self) -> None:
         """Send what is under way, and disconnect."""

@@ -75,6 +75,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least important level that is logged")] = "info"
     access_log: Annotated[bool, Meta(description="one log line for each request")] = True
 
+    topic_prefix: Annotated[str, Meta(max_length=100, description="goes before every topic's name: several installations on one Kafka")] = (
+        ""
+    )
     partitions: Annotated[int, Meta(ge=1, le=10_000, description="partitions of each topic; fixed when the topics are made")] = 4
     instance_id: Annotated[str, Meta(min_length=1, max_length=200, description="name of this instance, stable over its restarts")] = ""
     role: Annotated[Literal["all", "api", "projector", "reactors"], Meta(description="the parts of the service that this process runs")] = (

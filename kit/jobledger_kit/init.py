@@ -67,7 +67,12 @@ async def initialise(settings: ServiceSettings, *, admin_key_file: Path, admin_u
     deadline_s = asyncio.get_running_loop().time() + timeout_s
 
     async def topics() -> list[str]:
-        return await ensure_topics(settings.kafka_bootstrap_servers, settings.partitions, security=settings.kafka_security())
+        return await ensure_topics(
+            settings.kafka_bootstrap_servers,
+            settings.partitions,
+            security=settings.kafka_security(),
+            topic_prefix=settings.topic_prefix,
+        )
 
     made = await until_there("Kafka", topics, deadline_s)
     log.info("The topics are there", made=made, partitions=settings.partitions)

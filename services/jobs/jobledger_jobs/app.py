@@ -111,7 +111,7 @@ async def serve(settings: JobsSettings) -> int:
     async with AsyncExitStack() as stack:
         adapters = await open_adapters(settings, stack)
         parts: list[Part] = []
-        checks: dict[str, Check] = {"database": adapters.access.ping, "log": adapters.bus.start}
+        checks: dict[str, Check] = {"database": adapters.access.ping, "log": adapters.bus.ping}
         if settings.role in ("all", "projector"):
             parts.append(_projector_part(settings, adapters, checks))
         if settings.role in ("all", "reactors"):

@@ -16,7 +16,4 @@ class JobsSettings(ServiceSettings, frozen=True, kw_only=True):
     max_upload_bytes: Annotated[int, Meta(ge=1, description="largest file that may be uploaded")] = 1 << 30
     database_connections: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL, at most")] = 16
     max_lag: Annotated[int, Meta(ge=0, description="records that the projection may be behind and still count as ready")] = 100_000
-    topic_prefix: Annotated[
-        str, Meta(max_length=100, description="goes before the name of every topic, so that several installations can share one Kafka")
-    ] = ""
     credential_max_age_s: Annotated[int, Meta(ge=60, description="longest life of a run's credential")] = 366 * 86_400

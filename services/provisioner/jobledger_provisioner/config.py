@@ -16,6 +16,3 @@ class ProvisionerSettings(ServiceSettings, frozen=True, kw_only=True):
 
     read_wait_s: Annotated[float, Meta(ge=0, le=60, description="how long a read with `after` waits for the projection")] = 5.0
     database_connections: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL, at most")] = 4
-    topic_prefix: Annotated[
-        str, Meta(max_length=100, description="goes before the name of every topic, so that several installations can share one Kafka")
-    ] = ""

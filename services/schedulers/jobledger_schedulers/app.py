@@ -230,7 +230,7 @@ async def serve(settings: SchedulersSettings) -> int:
         shutil.rmtree(settings.data_dir / "checks")  # what a crash has left
     async with AsyncExitStack() as stack:
         adapters = await open_adapters(settings, stack)
-        checks: dict[str, Check] = {"database": adapters.access.ping, "log": adapters.bus.start}
+        checks: dict[str, Check] = {"database": adapters.access.ping, "log": adapters.bus.ping}
         parts = [
             Part(name="registry-positions", run=adapters.registry_positions.run),
         ]

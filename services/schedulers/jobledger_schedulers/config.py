@@ -18,7 +18,6 @@ class SchedulersSettings(ServiceSettings, frozen=True, kw_only=True):
 
     data_dir: Annotated[Path, Meta(description="folder of this instance's own: sockets, tokens and files on their way")] = Path("data")
     http_port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on; 0 takes a free one")] = 8001
-    topic_prefix: Annotated[str, Meta(description="goes before every topic's name: for several installations on one Kafka")] = ""
     reactor: Annotated[
         Literal["faust", "loop"], Meta(description="what reads the events of jobs: faust-streaming, or a plain consumer")
     ] = "faust"

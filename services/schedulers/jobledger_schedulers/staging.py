@@ -56,11 +56,19 @@ class Staging:
         """The URL of a job's folder."""
         return job.workspace or workspace_url(self._workspaces_url, job.job_id)
 
+    def is_ours(self, job: JobCreated) -> bool:
+        """Whoever may publish events could name any folder that we can read; only those below our workspaces are used."""
+        parts = job.workspace.split("/")
+        return not job.workspace or (job.workspace.startswith(f"{self._workspaces_url.rstrip('/')}/") and ".." not in parts)
+
     async def prepare(self, jobs: Mapping[str, JobCreated]) -> dict[str, Staged]:
         """Return a local folder with the inputs of each run, or why there is none (yet). Never waits long."""
         staged: dict[str, Staged] = {}
         copied: dict[str, asyncio.Task[Path]] = {}
         for run_id, job in jobs.items():
+            if not self.is_ours(job):
+                staged[run_id] = StagingRefused("The job names a workspace outside of this installation's.")
+                continue
             local = local_folder(self.workspace(job))
             if local is not None:
                 staged[run_id] = _made(local)

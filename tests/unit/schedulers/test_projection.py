@@ -64,9 +64,7 @@ def effects(*said: Any) -> list[str]:
             ["begun 1", "1 reported 7 on"],
             id="our own report",
         ),
-        pytest.param(
-            [CREATED, EXECUTE, (END, "/jobledger/jobs/callback")], ["begun 1"], id="the run says that it is over"
-        ),
+        pytest.param([CREATED, EXECUTE, (END, "/jobledger/jobs/callback")], ["begun 1"], id="the run says that it is over"),
         pytest.param(
             [CREATED, EXECUTE, (END, "/jobledger/jobs/callback"), (END, OURS)],
             ["begun 1", "1 reported - over"],
