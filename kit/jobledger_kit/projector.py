@@ -121,7 +121,8 @@ class Projector:
         self._changed = True  # the group has changed its mind since we last claimed
         self._cursor: dict[TopicPartition, int] = {}  # what is folded, committed or not
         self._commit: asyncio.Task[None] | None = None
-        self._group_commit_at = 0.0
+        self._telling: asyncio.Task[None] | None = None
+        self._tell_at = 0.0
 
     @property
     def claims(self) -> dict[tuple[str, int], int]:
@@ -156,7 +157,7 @@ class Projector:
         finally:
             await self._wait_for_commit()
             self._pipeline.release()
-            await consumer.stop()
+            await self._stop(consumer)
 
     async def _loop(self, consumer: AIOKafkaConsumer, raw: RawLog) -> None:
         while True:
@@ -174,7 +175,7 @@ class Projector:
             if not polled:
                 await self._settle()
             self._measure(consumer)
-            await self._commit_to_group(consumer)
+            self._tell_group(consumer)
 
     async def _take(self, polled: Mapping[TopicPartition, Sequence[Any]], raw: RawLog) -> None:
         """Fold what was polled while the last batch is committed; then commit this one in its turn."""
@@ -291,17 +292,30 @@ class Projector:
                 if end is not None:
                     metrics.LAG.labels(self.consumer, topic, str(partition)).set(max(0, end - claim.next_offset))
 
-    async def _commit_to_group(self, consumer: AIOKafkaConsumer) -> None:
-        """Tell Kafka how far we have come, for lag tools; nobody reads it back."""
-        if time.monotonic() < self._group_commit_at or not self._pipeline.claims:
+    def _tell_group(self, consumer: AIOKafkaConsumer) -> None:
+        """Tell Kafka how far we have come, for lag tools; nobody reads it back, and nothing waits for it."""
+        if time.monotonic() < self._tell_at or not self._pipeline.claims or (self._telling is not None and not self._telling.done()):
             return
-        self._group_commit_at = time.monotonic() + GROUP_COMMIT_S
+        self._tell_at = time.monotonic() + GROUP_COMMIT_S
         offsets = {TopicPartition(self._prefix + topic, p): claim.next_offset for (topic, p), claim in self._pipeline.claims.items()}
+        self._telling = asyncio.create_task(self._tell(consumer, offsets), name=f"group commit {self.consumer}")
+
+    async def _tell(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
         try:
-            async with asyncio.timeout(1):
-                await consumer.commit(offsets)
-        except (KafkaError, TimeoutError) as error:
+            await consumer.commit(offsets)
+        except (KafkaError, IllegalStateError) as error:
             log.debug("The group was not told how far we are", consumer=self.consumer, error=repr(error))
+
+    async def _stop(self, consumer: AIOKafkaConsumer) -> None:
+        """Stop the consumer, and only then what was being told to the group: aiokafka shields a request under way, and nobody would see
+        how it ended. Without connections it ends at once; what may go on for ever is aiokafka's trying again."""
+        await consumer.stop()
+        task, self._telling = self._telling, None
+        if task is not None:
+            await asyncio.wait([task], timeout=1)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
