@@ -24,6 +24,7 @@ from jobledger_schedulers.adapters.htcondor.command import (
     Submission,
     describe,
 )
+from jobledger_schedulers.adapters.htcondor.files import check_inputs, collected_files, job_id_of, proc_folder
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
     SPOOLING,
@@ -129,7 +130,7 @@ class HTCondorAdapter:
             folder = self._folder(spec.run_id)
             try:
                 submission = describe(spec, folder, self._submitter)
-                size = _check_inputs(spec)
+                size = check_inputs(spec)
             except NotSubmittable as refusal:
                 answers[spec.run_id] = SubmitRefused(spec.run_id, str(refusal))
                 continue
@@ -270,8 +271,8 @@ class HTCondorAdapter:
         for constraint in _members(run_ids):
             rows += await self._query(f"JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN} && {constraint}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
-        places = {_job_id(row): _proc_folder(folders[run_of(row)], row) for row in rows}
-        procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[_job_id(row)]), "log": LOG} for row in rows]
+        places = {job_id_of(row): proc_folder(folders[run_of(row)], row) for row in rows}
+        procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[job_id_of(row)]), "log": LOG} for row in rows]
         errors: dict[str, str] = {}
 
         def answered(items: list[Any]) -> None:
@@ -285,14 +286,14 @@ class HTCondorAdapter:
         by_run: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_run.setdefault(run_of(row), []).append(row)
-        return await asyncio.to_thread(lambda: {run: _collected(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
+        return await asyncio.to_thread(lambda: {run: collected_files(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
 
     async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
         """Retrieval says nothing of a job that it passed over: what still waits was not brought."""
         still: dict[str, str] = {}
         for constraint in _members({run_of(row) for row in rows}):
             for row in await self._query(f"{NOT_TAKEN} && {constraint}"):
-                if (job_id := _job_id(row)) not in known:
+                if (job_id := job_id_of(row)) not in known:
                     still[job_id] = "the access point did not hand its output out"
         return still
 
@@ -340,46 +341,6 @@ class HTCondorAdapter:
         if len(self._procs) > 200_000:
             self._procs.clear()
         self._procs[run] = procs
-
-
-def _check_inputs(spec: RunSpec) -> int:
-    """See that what is to travel is there and lies in the workspace, also behind links. Returns its size in bytes."""
-    assert spec.condor is not None
-    root, total = spec.input_dir.resolve(), 0
-    own = [] if not spec.condor.executable or spec.condor.executable.startswith("/") else [spec.condor.executable]
-    for name in [*own, *spec.condor.input_files]:
-        path = (root / name).resolve()
-        if not path.is_relative_to(root):
-            raise NotSubmittable(f"the file {name!r} is a link that leads out of the job's folder")
-        if not path.exists():
-            raise NotSubmittable(f"the file {name!r} is not in the job's folder")
-        inside = list(path.rglob("*")) if path.is_dir() else [path]
-        if leak := next((item for item in inside if not item.resolve().is_relative_to(root)), None):
-            raise NotSubmittable(f"the file {str(leak.relative_to(root))!r} is a link that leads out of the job's folder")
-        total += sum(item.stat().st_size for item in inside if item.is_file())
-    return total
-
-
-def _collected(run: str, folder: Path, rows: Sequence[Mapping[str, Any]], errors: Mapping[str, str]) -> Collected:
-    failed = {_job_id(row): errors[_job_id(row)] for row in rows if _job_id(row) in errors}
-    for stray in folder.rglob(CREDENTIAL_FILE):
-        stray.unlink()
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    missing = []
-    for row in rows:
-        if _job_id(row) not in failed:
-            asked = [name.strip() for name in str(row.get("TransferOutput") or "").split(",") if name.strip()]
-            place = _proc_folder(folder, row)
-            missing += [str((place / name).relative_to(folder)) for name in asked if not (place / Path(name).name).exists()]
-    return Collected(run_id=run, files=files, missing=sorted(missing), error="; ".join(f"{job}: {why}" for job, why in failed.items()))
-
-
-def _proc_folder(folder: Path, row: Mapping[str, Any]) -> Path:
-    return folder if (row.get("TotalSubmitProcs") or 1) == 1 else folder / f"process-{row['ProcId']}"
-
-
-def _job_id(row: Mapping[str, Any]) -> str:
-    return f"{row['ClusterId']}.{row['ProcId']}"
 
 
 def _members(run_ids: Iterable[str]) -> Iterator[str]:
