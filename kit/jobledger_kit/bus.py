@@ -15,10 +15,11 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError,
 from jobledger_contracts import topics
 from jobledger_contracts.catalogue import by_struct
 from jobledger_contracts.envelope import Event, encode
-from jobledger_contracts.ids import Position
+from jobledger_contracts.ids import Position, partition_for
 
 from . import metrics
 from .errors import OutcomeUnknown, TooLarge, TopicMismatch, Unavailable
+from .writer import MAX_BATCH_BYTES, Entry, PartitionWriter
 
 PUBLISH_TIMEOUT_S: Final = 10.0
 PING_TIMEOUT_S: Final = 2.0
@@ -41,7 +42,7 @@ class Bus(Protocol):
 
 
 class KafkaBus:
-    """The log in Kafka. Idempotent producer, acknowledged by all in-sync replicas, no lingering."""
+    """The log in Kafka. Idempotent producer, acknowledged by all in-sync replicas; batches form by themselves (see `writer`)."""
 
     def __init__(
         self,
@@ -57,6 +58,8 @@ class KafkaBus:
         self._prefix, self._timeout_s = topic_prefix, timeout_s
         self._producer: aiokafka.AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
+        self._counts: dict[str, int] = {}
+        self._writers: dict[tuple[str, int], PartitionWriter] = {}
 
     async def start(self) -> None:
         """Connect. Raises Unavailable; `publish` then tries again."""
@@ -73,6 +76,8 @@ class KafkaBus:
 
     async def stop(self) -> None:
         """Send what is under way, and disconnect."""
+        for writer in self._writers.values():
+            await writer.settle()
         async with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
@@ -90,33 +95,48 @@ class KafkaBus:
     async def _publish(self, *events: Event) -> list[Position]:
         records = [(self._prefix + by_struct(type(event.data)).topic, *encode(event)) for event in events]
         producer = await self._ready()
-        sent: list[asyncio.Future[Any]] = []
+        try:
+            counts = {topic: await self._partitions(producer, topic) for topic in {topic for topic, *_ in records}}
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(what="Kafka") from error
+        entries: list[tuple[int, Entry]] = []
+        for topic, key, value, headers in records:
+            partition = partition_for(key, counts[topic])
+            entries.append((partition, self._writer(topic, partition).add(key, value, headers)))
         try:
             async with asyncio.timeout(self._timeout_s):
-                for topic, key, value, headers in records:
-                    sent.append(await producer.send(topic, value=value, key=key, headers=headers))
-                acked = await asyncio.gather(*sent, return_exceptions=True)
-        except (KafkaError, TimeoutError) as error:
-            _observe(sent)
+                offsets = [await entry.offset for _, entry in entries]
+        except (KafkaError, TimeoutError, Unavailable) as error:
+            for _, entry in entries:
+                entry.offset.cancel()  # those that wait for their turn are not sent any more
             await self._discard(producer, error)
-            raise self._failure(error, sent=bool(sent)) from error
-        positions = []
-        for result in acked:
-            if isinstance(result, BaseException):
-                await self._discard(producer, result)
-                raise self._failure(result, sent=True) from result
-            positions.append(Position(result.partition, result.offset))
-        if any(position.offset < 0 for position in positions):  # a duplicate that the broker remembers without its place
+            raise self._failure(error, sent=any(entry.sent for _, entry in entries)) from error
+        if any(offset < 0 for offset in offsets):  # a duplicate that the broker remembers without its place
             raise OutcomeUnknown("The events are in the log, but the broker did not say where.")
-        return positions
+        return [Position(partition, offset) for (partition, _), offset in zip(entries, offsets, strict=True)]
+
+    async def _partitions(self, producer: aiokafka.AIOKafkaProducer, topic: str) -> int:
+        """How many partitions a topic has; that never changes."""
+        if topic not in self._counts:
+            async with asyncio.timeout(self._timeout_s):
+                self._counts[topic] = len(await producer.partitions_for(topic))
+        return self._counts[topic]
+
+    def _writer(self, topic: str, partition: int) -> PartitionWriter:
+        writer = self._writers.get((topic, partition))
+        if writer is None:
+            writer = self._writers[topic, partition] = PartitionWriter(topic, partition, self._ready)
+        return writer
 
     async def _ready(self) -> aiokafka.AIOKafkaProducer:
+        if self._producer is not None:
+            return self._producer
         async with self._lock:
             if self._producer is None:
                 producer = aiokafka.AIOKafkaProducer(
                     acks="all",
                     enable_idempotence=True,
-                    linger_ms=0,
+                    max_batch_size=MAX_BATCH_BYTES,
                     request_timeout_ms=int(self._timeout_s * 1000),
                     max_request_size=topics.MAX_RECORD_BYTES + 64 * 1024,
                     **self._options,
@@ -152,15 +172,9 @@ class KafkaBus:
     def _failure(error: BaseException, *, sent: bool) -> Exception:
         if isinstance(error, (MessageSizeTooLargeError, RecordTooLargeError)) and not sent:
             return TooLarge(topics.MAX_RECORD_BYTES)
-        if isinstance(error, (KafkaError, TimeoutError)):
+        if isinstance(error, (KafkaError, TimeoutError, Unavailable)):
             return OutcomeUnknown() if sent else Unavailable(what="Kafka")
         return error if isinstance(error, Exception) else OutcomeUnknown()
-
-
-def _observe(sent: Sequence[asyncio.Future[Any]]) -> None:
-    """Look at what becomes of records that nobody waits for any more, so that asyncio does not complain."""
-    for future in sent:
-        future.add_done_callback(lambda f: f.cancelled() or f.exception())
 
 
 async def ensure_topics(
