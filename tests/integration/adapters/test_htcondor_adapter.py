@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -237,9 +238,11 @@ async def test_nobody_there_is_unreachable(pool: Stack, tmp_path: Path, unused_p
 @pytest.fixture
 def schedd(pool: Stack) -> psutil.Process:
     """The pool's schedd process."""
-    home = str(pool.layout.home)
-    found = [p for p in psutil.process_iter() if p.name() == "condor_schedd" and home in p.environ().get("CONDOR_CONFIG", "")]
-    return found[0]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it may have ended, or be a zombie
+            if process.name() == "condor_schedd" and str(pool.layout.home) in process.environ().get("CONDOR_CONFIG", ""):
+                return process
+    raise AssertionError("the pool has no schedd")
 
 
 async def test_a_schedd_that_hangs_costs_a_child_and_not_a_job(pool: Stack, tmp_path: Path, schedd: psutil.Process) -> None:
