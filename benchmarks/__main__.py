@@ -12,25 +12,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobledger import Connection, JobManager
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.temporary import temporary_stack
 
 from . import callbacks, projection
 from .figures import Report, machine, memory_of, save, show
 
+ALL = frozenset({"projector", "callbacks", "memory"})
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="projector, callbacks; default: all")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(ALL)}; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--jobs", type=int, default=10_000, help="jobs, of 6 events each, that the projector folds (default 10,000)")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each load (default 5)")
     chosen = parser.parse_args()
-    what = set(chosen.what) or {"projector", "callbacks"}
-    if unknown := what - {"projector", "callbacks"}:
+    what = frozenset(chosen.what) or ALL
+    if unknown := what - ALL:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     report = Report(machine=machine(), rounds=chosen.rounds)
     console = Console()
@@ -40,6 +40,9 @@ def main() -> None:
     if "callbacks" in what:
         with console.status("callbacks: HTTP to log ..."):
             _callbacks(report, chosen)
+    if "memory" in what:
+        with console.status("memory of the whole system ..."):
+            _memory(report)
     show(report, console)
     save(report, RESULTS)
     console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
@@ -64,17 +67,23 @@ def _projector(report: Report, chosen: argparse.Namespace) -> None:
 
 
 def _callbacks(report: Report, chosen: argparse.Namespace) -> None:
-    with temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres", "services"}))) as stack:
+    with temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres"}))) as stack:
         endpoints = stack.endpoints()
-        connection = Connection(
-            jobs_url=endpoints.jobs_url,
-            schedulers_url=endpoints.schedulers_url,
-            clusters_url=endpoints.clusters_url,
-            api_key=Path(endpoints.admin_key_file).read_text().strip(),
+        asyncio.run(
+            callbacks.measure(
+                report,
+                bootstrap_servers=endpoints.kafka_bootstrap,
+                database_url=endpoints.database_url,
+                connections=(1, 64),
+                seconds=chosen.seconds,
+                rounds=chosen.rounds,
+            )
         )
-        job = JobManager("bench", connection).create_job("reports for itself", job_type="BASIC")
-        job.execute()
-        asyncio.run(callbacks.measure(report, job, connections=(1, 64), seconds=chosen.seconds, rounds=chosen.rounds))
+
+
+def _memory(report: Report) -> None:
+    """The whole system, idle."""
+    with temporary_stack() as stack:
         report.memory += [memory_of(part.name, part.pid) for part in stack.status().parts if part.pid is not None]
 
 

@@ -21,8 +21,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int
-    path: str
-    headers: dict[str, str]
+    paths: list[str]  #: the connections take turns
+    headers: list[dict[str, str]]  #: of each path
     body: str
     connections: int
     seconds: float
@@ -80,15 +80,14 @@ class Exchange(asyncio.Protocol):
 
 async def run(plan: Plan) -> Result:
     """Send for as long as the plan says. Raises ConnectionError when the server hangs up before."""
-    body = plan.body.encode()
-    lines = [f"POST {plan.path} HTTP/1.1", f"host: {plan.host}:{plan.port}", f"content-length: {len(body)}"]
-    request = "\r\n".join([*lines, *(f"{name}: {text}" for name, text in plan.headers.items()), "", ""]).encode() + body
+    requests = [_request(plan, path, headers) for path, headers in zip(plan.paths, plan.headers, strict=True)]
     latencies: list[tuple[float, float]] = []
     statuses: dict[int, int] = {}
     loop = asyncio.get_running_loop()
     made = []
-    for _ in range(plan.connections):
-        made.append(await loop.create_connection(lambda: Exchange(request, latencies, statuses), plan.host, plan.port))  # noqa: PERF401
+    for number in range(plan.connections):
+        exchange = Exchange(requests[number % len(requests)], latencies, statuses)
+        made.append(await loop.create_connection(lambda exchange=exchange: exchange, plan.host, plan.port))  # type: ignore[misc]
     begin = time.perf_counter() + plan.warm_up_s
     end = begin + plan.seconds
     lives = [exchange.lost for _, exchange in made]
@@ -105,6 +104,12 @@ async def run(plan: Plan) -> Result:
         p99_ms=took[len(took) * 99 // 100] * 1000,
         statuses=statuses,
     )
+
+
+def _request(plan: Plan, path: str, headers: dict[str, str]) -> bytes:
+    body = plan.body.encode()
+    lines = [f"POST {path} HTTP/1.1", f"host: {plan.host}:{plan.port}", f"content-length: {len(body)}"]
+    return "\r\n".join([*lines, *(f"{name}: {text}" for name, text in headers.items()), "", ""]).encode() + body
 
 
 if __name__ == "__main__":
