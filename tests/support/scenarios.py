@@ -134,8 +134,8 @@ class Stage(msgspec.Struct, frozen=True):
     @classmethod
     def open(cls, endpoints: Endpoints) -> Stage:
         api_key = Path(endpoints.admin_key_file).read_text().strip()
-        urls = {"jobs_url": endpoints.jobs_url, "schedulers_url": endpoints.schedulers_url, "clusters_url": endpoints.clusters_url}
-        return cls(endpoints, Connection(**urls, api_key=api_key), api_key, _partitions(endpoints.kafka_bootstrap))
+
+        return cls(endpoints, Connection.discover(home=Path(endpoints.home), environ={}), api_key, _partitions(endpoints.kafka_bootstrap))
 
 
 def play(scenario: Scenario, stage: Stage) -> float:
