@@ -183,11 +183,22 @@ async def test_suspended_run_goes_on(pool: Stack, tmp_path: Path) -> None:
     async with opened(pool, tmp_path / "private") as adapter:
         await adapter.submit([spec])
         await until(adapter, spec.run_id, lambda o: o.status is Status.RUNNING)
-        await adapter.suspend([spec.run_id], "a moment")
-        seen = await until(adapter, spec.run_id, lambda o: o.status is Status.PAUSED)
+
+        async def asked(ask: Callable[[list[str], str], Any], status: Status) -> Observation:
+            """HTCondor passes over a job whose program has not quite begun: ask until it is so."""
+
+            async def look() -> Observation | None:
+                await ask([spec.run_id], "a moment")
+                (seen,) = await adapter.observe([spec.run_id])
+                return seen if seen.status is status else None
+
+            wait: Any = eventually_async
+            seen: Observation = await wait(look, WAIT_S, 1)
+            return seen
+
+        seen = await asked(adapter.suspend, Status.PAUSED)
         assert (seen.message, seen.restarts) == ("suspended", 0)
-        await adapter.resume([spec.run_id], "on")
-        await until(adapter, spec.run_id, lambda o: o.status is Status.RUNNING)
+        await asked(adapter.resume, Status.RUNNING)
         await adapter.stop([spec.run_id], "enough")
 
 
