@@ -247,7 +247,7 @@ class HTCondorAdapter:
         await self._act("Release", run_ids, f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =!= {SPOOLING}", reason)
 
     async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
-        """Stop running jobs where they are; they keep their machine. One whose program has not quite begun is passed over: look, ask again."""
+        """Stop running jobs where they are; they keep their machine. One whose program has not quite begun is passed over: ask again."""
         await self._act("Suspend", run_ids, f"JobStatus =?= {JobStatus.RUNNING}", reason)
 
     async def resume(self, run_ids: Sequence[str], reason: str) -> None:
