@@ -15,6 +15,7 @@ from jobledger_kit.application import Application, Check, build_app
 from jobledger_kit.auth import Access
 from jobledger_kit.bus import KafkaBus
 from jobledger_kit.clock import Clock, SystemClock
+from jobledger_kit.deadletter_routes import DeadLetterRoutes
 from jobledger_kit.deadletters import DeadLetters
 from jobledger_kit.effects import EffectLedger
 from jobledger_kit.errors import Unavailable
@@ -92,10 +93,10 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
         max_age_s=settings.credential_max_age_s,
     )
     files = FileRoutes(reads=reads, workspaces=adapters.workspaces, max_upload_bytes=settings.max_upload_bytes)
-    letters = DeadLetters(store.pool, CONSUMER)
-    admin = AdminRoutes(access=adapters.access, dead_letters=letters, clock=clock, partitions=settings.partitions)
+    admin = AdminRoutes(access=adapters.access, clock=clock)
+    letters = DeadLetterRoutes("jobs", DeadLetters(store.pool, CONSUMER), settings.partitions)
     return build_app(
-        [*admin.routes(), *jobs.routes(), *files.routes(), *callbacks.routes()],
+        [*admin.routes(), *letters.routes(), *jobs.routes(), *files.routes(), *callbacks.routes()],
         adapters.access,
         noun="jobs",
         title=TITLE,

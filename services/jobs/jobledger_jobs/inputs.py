@@ -93,15 +93,6 @@ class FeedQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     after: Annotated[str, Meta(max_length=MAX_VECTOR_CHARS)] | None = None
 
 
-class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead letters to list."""
-
-    reason: Annotated[str, Meta(max_length=100)] | None = None
-    key: Annotated[str, Meta(max_length=1024)] | None = None
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
-
-
 class ActionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why something is asked for; may be left out."""
 

@@ -163,40 +163,6 @@ class FilePage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that could not be folded. Bytes that are no UTF-8 are shown as `\\xhh`."""
-
-    topic: str
-    position: PositionText
-    key: str | None
-    reason: str
-    detail: str
-    value_bytes: int | None
-    recorded_at: datetime
-    buried_at: datetime
-
-
-class DeadLetterWhole(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that could not be folded, with its value and headers."""
-
-    topic: str
-    position: PositionText
-    key: str | None
-    reason: str
-    detail: str
-    value: str | None
-    headers: list[tuple[str, str | None]]
-    recorded_at: datetime
-    buried_at: datetime
-
-
-class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of dead letters. `next_cursor` is absent on the last page."""
-
-    items: list[DeadLetterView]
-    next_cursor: str | None = None
-
-
 def display_status(status: str, status_text: str) -> str:
     """What people read: the status, or the job's own text for it."""
     return status_text if status == Status.OTHER and status_text else status

@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Final
 
+from starlette.routing import Route
+
 from jobledger_contracts import topics
 from jobledger_kit.application import Check, build_app
 from jobledger_kit.auth import Access
 from jobledger_kit.clock import SystemClock
+from jobledger_kit.deadletter_routes import DeadLetterRoutes
 from jobledger_kit.deadletters import DeadLetters
 from jobledger_kit.keyring import RUN_CREDENTIAL_KEY, KeyRing
 from jobledger_kit.lifecycle import Part, http_part, run_service
@@ -32,19 +35,16 @@ async def serve(settings: ProvisionerSettings) -> int:
         positions = Positions(store, CONSUMER)
         checks: dict[str, Check] = {"database": access.ping}
         parts: list[Part] = []
-        routes: list[ClusterRoutes] = []
+        routes: list[Route] = []
         if settings.role in ("all", "projector"):
             parts.append(_projector_part(settings, store))
         if settings.role in ("all", "api"):
             parts.append(Part(name="positions", run=positions.run))
-            letters = DeadLetters(store.pool, CONSUMER)
-            routes.append(
-                ClusterRoutes(
-                    store=store, positions=positions, dead_letters=letters, partitions=settings.partitions, wait_s=settings.read_wait_s
-                )
-            )
+            clusters = ClusterRoutes(store=store, positions=positions, wait_s=settings.read_wait_s)
+            letters = DeadLetterRoutes("clusters", DeadLetters(store.pool, CONSUMER), settings.partitions)
+            routes += [*letters.routes(), *clusters.routes()]
         app = build_app(
-            [route for table in routes for route in table.routes()],
+            routes,
             access,
             noun="clusters",
             title=TITLE,

@@ -11,10 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from jobledger_contracts.ids import Position
-from jobledger_contracts.topics import ALL, CLUSTERS
-from jobledger_kit.deadletters import DeadLetters
+from jobledger_contracts.topics import CLUSTERS
 from jobledger_kit.errors import FieldError, InvalidRequest, NotFound, Unavailable
-from jobledger_kit.http import Allow, json_response, operation, principal_of, read_query
+from jobledger_kit.http import json_response, operation, principal_of, read_query
 from jobledger_kit.pagination import cut_page, decode_cursor
 from jobledger_kit.positions import Positions
 
@@ -23,12 +22,9 @@ from .views import (
     ClusterPage,
     ClusterQuery,
     ClusterView,
-    DeadLetterPage,
-    DeadLetterQuery,
     HistoryPage,
     PageQuery,
     cluster_view,
-    dead_letter_view,
     history_entry,
 )
 
@@ -39,15 +35,13 @@ _NO_CURSOR: Final = FieldError("?cursor", "this is no cursor of this list")
 class ClusterRoutes:
     """The endpoints on clusters. Whoever is neither owner nor administrator gets 404."""
 
-    def __init__(self, *, store: ProvisionerStore, positions: Positions, dead_letters: DeadLetters, partitions: int, wait_s: float) -> None:
-        self._store, self._positions, self._dead_letters = store, positions, dead_letters
-        self._partitions, self._wait_s = partitions, wait_s
+    def __init__(self, *, store: ProvisionerStore, positions: Positions, wait_s: float) -> None:
+        self._store, self._positions, self._wait_s = store, positions, wait_s
 
     def routes(self) -> list[Route]:
         """The table."""
         return [
             Route("/clusters", self.list_clusters, methods=["GET"]),
-            Route("/clusters/dead-letters", self.list_dead_letters, methods=["GET"]),
             Route("/clusters/{name}", self.get_cluster, methods=["GET"]),
             Route("/clusters/{name}/history", self.history, methods=["GET"]),
         ]
@@ -80,22 +74,6 @@ class ClusterRoutes:
         rows = await self._store.history(row["name"], after_version=after, limit=query.limit + 1)
         page, cursor = cut_page(rows, query.limit, lambda entry: (entry["version"],))
         return json_response(HistoryPage(items=[history_entry(entry) for entry in page], next_cursor=cursor))
-
-    @operation(
-        "List records that this service could not fold",
-        allow=Allow.ADMIN,
-        query=DeadLetterQuery,
-        response=DeadLetterPage,
-        tag="dead letters",
-    )
-    async def list_dead_letters(self, request: Request) -> Response:
-        query = read_query(request, DeadLetterQuery)
-        after = decode_cursor(query.cursor, tuple[str, int, int]) if query.cursor is not None else None
-        if after is not None and not (after[0] in ALL and 0 <= after[1] < self._partitions and 0 <= after[2] < 1 << 63):
-            raise InvalidRequest(errors=[_NO_CURSOR])
-        letters = await self._dead_letters.page(query.limit + 1, after=after, reason=query.reason)
-        page, cursor = cut_page(letters, query.limit, lambda letter: (letter.topic, letter.partition, letter.offset))
-        return json_response(DeadLetterPage(items=[dead_letter_view(letter) for letter in page], next_cursor=cursor))
 
     async def _visible(self, request: Request) -> asyncpg.Record:
         """The cluster that the path names. Raises NotFound when there is none that the caller may see."""

@@ -9,7 +9,6 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from jobledger_kit.deadletters import BuriedLetter
 from jobledger_kit.http import Input
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
@@ -75,32 +74,6 @@ class ClusterQuery(Input, frozen=True, kw_only=True):
     after: Annotated[str, Meta(max_length=40, description="a position: the answer shows at least that")] | None = None
 
 
-class DeadLetterQuery(PageQuery, frozen=True, kw_only=True):
-    """Which dead letters to list."""
-
-    reason: Annotated[str, Meta(max_length=100)] | None = None
-
-
-class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that could not be folded. Bytes that are no UTF-8 are shown as `\\xhh`."""
-
-    topic: str
-    position: str
-    key: str | None
-    reason: str
-    detail: str
-    value_bytes: int | None
-    recorded_at: datetime
-    buried_at: datetime
-
-
-class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of dead letters. `next_cursor` is absent on the last page."""
-
-    items: list[DeadLetterView]
-    next_cursor: str | None = None
-
-
 def cluster_view(row: asyncpg.Record) -> ClusterView:
     """Show a cluster."""
     return ClusterView(**{name: row[name] for name in ClusterView.__struct_fields__})
@@ -120,18 +93,4 @@ def history_entry(row: asyncpg.Record) -> HistoryEntry:
         verdict=row["outcome"],
         reason=row["reason"],
         data=msgspec.Raw(row["data"].encode()),
-    )
-
-
-def dead_letter_view(letter: BuriedLetter) -> DeadLetterView:
-    """Show a dead letter."""
-    return DeadLetterView(
-        topic=letter.topic,
-        position=str(letter.position),
-        key=None if letter.key is None else letter.key.decode(errors="backslashreplace"),
-        reason=letter.reason,
-        detail=letter.detail,
-        value_bytes=letter.value_bytes,
-        recorded_at=letter.recorded_at,
-        buried_at=letter.buried_at,
     )

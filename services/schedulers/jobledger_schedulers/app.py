@@ -18,6 +18,7 @@ from jobledger_kit.application import Application, Check, build_app
 from jobledger_kit.auth import Access
 from jobledger_kit.bus import KafkaBus
 from jobledger_kit.clock import Clock, SystemClock
+from jobledger_kit.deadletter_routes import DeadLetterRoutes
 from jobledger_kit.deadletters import DeadLetters
 from jobledger_kit.effects import EffectLedger
 from jobledger_kit.errors import Unavailable
@@ -135,11 +136,10 @@ def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str
         randomness=secrets.token_bytes,
         wait_s=settings.verdict_wait_s,
     )
-    routes = SchedulerRoutes(
-        registry=registry, store=adapters.store, dead_letters=DeadLetters(adapters.store.pool), partitions=settings.partitions
-    )
+    routes = SchedulerRoutes(registry=registry, store=adapters.store)
+    letters = DeadLetterRoutes("schedulers", DeadLetters(adapters.store.pool), settings.partitions)
     return build_app(
-        routes.routes(),
+        [*letters.routes(), *routes.routes()],
         adapters.access,
         noun="schedulers",
         title=TITLE,

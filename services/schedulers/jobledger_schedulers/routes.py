@@ -8,9 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jobledger_contracts import topics
-from jobledger_kit.deadletters import DeadLetters
-from jobledger_kit.errors import Conflict, FieldError, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
+from jobledger_kit.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
 from jobledger_kit.http import Allow, json_response, operation, principal_of, read_json, read_query, request_id_of, traceparent_of
 from jobledger_kit.pagination import cut_page, decode_cursor
 
@@ -19,14 +17,11 @@ from .store import SchedulersStore
 from .views import (
     Accepted,
     CheckView,
-    DeadLetterPage,
-    DeadLetterQuery,
     ListQuery,
     RemoveQuery,
     SchedulerBody,
     SchedulerPage,
     SchedulerView,
-    dead_letter_view,
     scheduler_view,
 )
 
@@ -37,15 +32,14 @@ _NO_STORE: Final = {"cache-control": "no-store"}
 class SchedulerRoutes:
     """The endpoints on schedulers."""
 
-    def __init__(self, *, registry: Registry, store: SchedulersStore, dead_letters: DeadLetters, partitions: int) -> None:
-        self._registry, self._store, self._dead_letters, self._partitions = registry, store, dead_letters, partitions
+    def __init__(self, *, registry: Registry, store: SchedulersStore) -> None:
+        self._registry, self._store = registry, store
 
     def routes(self) -> list[Route]:
         """The table."""
         return [
             Route("/schedulers", self.register, methods=["POST"]),
             Route("/schedulers", self.list_schedulers, methods=["GET"]),
-            Route("/schedulers/dead-letters", self.list_dead_letters, methods=["GET"]),
             Route("/schedulers/{name}", self.get_scheduler, methods=["GET"]),
             Route("/schedulers/{name}", self.replace, methods=["PUT"]),
             Route("/schedulers/{name}", self.remove, methods=["DELETE"]),
@@ -118,22 +112,6 @@ class SchedulerRoutes:
     )
     async def check(self, request: Request) -> Response:
         return json_response(await self._registry.check(_name(request)), 200, _NO_STORE)
-
-    @operation(
-        "List records that this service could not fold",
-        allow=Allow.ADMIN,
-        query=DeadLetterQuery,
-        response=DeadLetterPage,
-        tag="dead letters",
-    )
-    async def list_dead_letters(self, request: Request) -> Response:
-        query = read_query(request, DeadLetterQuery)
-        after = decode_cursor(query.cursor, tuple[str, int, int]) if query.cursor is not None else None
-        if after is not None and not (after[0] in topics.ALL and 0 <= after[1] < self._partitions and 0 <= after[2] < 1 << 63):
-            raise InvalidRequest(errors=[FieldError("?cursor", "this is no cursor of this list")])
-        letters = await self._dead_letters.page(query.limit + 1, after=after, reason=query.reason)
-        page, cursor = cut_page(letters, query.limit, lambda letter: (letter.topic, letter.partition, letter.offset))
-        return json_response(DeadLetterPage(items=[dead_letter_view(letter) for letter in page], next_cursor=cursor))
 
 
 def _name(request: Request) -> str:

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta
 
 from jobledger_contracts.scheduler_events import SchedulerName, SchedulerType, Text
-from jobledger_kit.deadletters import BuriedLetter
 from jobledger_kit.http import Input
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
@@ -97,34 +96,6 @@ class RemoveQuery(Input, frozen=True, kw_only=True):
     force: bool = False  #: also when runs are on it: they end with an error, whatever becomes of them there
 
 
-class DeadLetterQuery(Input, frozen=True, kw_only=True):
-    """Which dead letters to list."""
-
-    reason: Annotated[str, Meta(max_length=100)] | None = None
-    limit: Limit = DEFAULT_LIMIT
-    cursor: str | None = None
-
-
-class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that could not be folded. Bytes that are no UTF-8 are shown as `\\xhh`."""
-
-    topic: str
-    position: str
-    key: str | None
-    reason: str
-    detail: str
-    value_bytes: int | None
-    recorded_at: datetime
-    buried_at: datetime
-
-
-class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of dead letters. `next_cursor` is absent on the last page."""
-
-    items: list[DeadLetterView]
-    next_cursor: str | None = None
-
-
 def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None) -> SchedulerView:
     """Show a scheduler: all of it but its secrets, or what everybody may know."""
     state = row.state
@@ -148,18 +119,4 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
         registered_time=state.registered_time,
         changed_time=state.changed_time,
         position=position,
-    )
-
-
-def dead_letter_view(letter: BuriedLetter) -> DeadLetterView:
-    """Show a dead letter."""
-    return DeadLetterView(
-        topic=letter.topic,
-        position=str(letter.position),
-        key=None if letter.key is None else letter.key.decode(errors="backslashreplace"),
-        reason=letter.reason,
-        detail=letter.detail,
-        value_bytes=letter.value_bytes,
-        recorded_at=letter.recorded_at,
-        buried_at=letter.buried_at,
     )
