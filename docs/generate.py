@@ -33,6 +33,7 @@ from jobledger_jobs import app as jobs_app
 from jobledger_jobs.config import JobsSettings
 from jobledger_kit.application import Application, build_app
 from jobledger_kit.config import SecretUrl, ServiceSettings, describe
+from jobledger_kit.deadletter_routes import DeadLetterRoutes
 from jobledger_provisioner import app as provisioner_app
 from jobledger_provisioner.config import ProvisionerSettings
 from jobledger_provisioner.routes import ClusterRoutes
@@ -88,12 +89,12 @@ def applications() -> dict[str, Application]:
     absent: Any = Absent()
     database = SecretUrl("postgresql://database/jobledger")
     needed: dict[str, Any] = {"kafka_bootstrap_servers": "kafka:9092", "database_url": database, "access_log": False}
-    clusters = ClusterRoutes(store=absent, positions=absent, dead_letters=absent, partitions=1, wait_s=0)
+    clusters = [*DeadLetterRoutes("clusters", absent, 1).routes(), *ClusterRoutes(store=absent, positions=absent, wait_s=0).routes()]
     title, description = provisioner_app.TITLE, provisioner_app.DESCRIPTION
     return {
         "jobs": jobs_app.build_api(JobsSettings(**needed), absent, absent, {}),
         "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}),
-        "clusters": build_app(clusters.routes(), absent, noun="clusters", title=title, description=description, access_log=False),
+        "clusters": build_app(clusters, absent, noun="clusters", title=title, description=description, access_log=False),
     }
 
 
@@ -135,7 +136,7 @@ def settings_page() -> str:
         "",
         "| variable | meaning |",
         "|---|---|",
-        "| `JOBLEDGER_JOBS_URL`, `JOBLEDGER_SCHEDULERS_URL`, `JOBLEDGER_CLUSTERS_URL` | where the services are; without any: the stack here |",
+        "| `JOBLEDGER_JOBS_URL`, `JOBLEDGER_SCHEDULERS_URL`, `JOBLEDGER_CLUSTERS_URL` | where they are; without any: the stack here |",
         "| `JOBLEDGER_API_KEY_FILE`, `JOBLEDGER_API_KEY` | the API key, or the file that holds it |",
         "| `JOBLEDGER_HOME` | the local stack's data folder |",
         "| `JOBLEDGER_CACHE` | where `jobledger up` keeps what it has downloaded, for all stacks of this account |",
@@ -247,7 +248,7 @@ def _words_table(heading: str, words: type[StrEnum]) -> list[str]:
 def command_page() -> str:
     """Return the page of the command: what `--help` says, command by command."""
     lines = ["# The command `jobledger`", "", f"<!-- {GENERATED} -->", "What `--help` says of each command."]
-    settings = cli.context_settings | {"terminal_width": HELP_WIDTH, "max_content_width": HELP_WIDTH}
+    settings = dict(cli.context_settings) | {"terminal_width": HELP_WIDTH, "max_content_width": HELP_WIDTH}
     root = click.Context(cli, info_name="jobledger", **settings)
     for context in _contexts(root):
         lines += ["", f"## {context.command_path}", "", "```text", context.command.get_help(context).rstrip(), "```"]
