@@ -22,7 +22,7 @@ check: setup ## formatting, lint, types, the arrows between packages, generated 
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python contracts/generate.py --check
+	@$(BIN)/python contracts/generate.py --check && $(BIN)/python docs/generate.py --check
 
 fmt: setup ## format the code and repair what the linter can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -31,7 +31,7 @@ bench: setup ## measure ourselves against limits and peers, as ratios in one run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 schemas: setup ## generate contracts/schemas and the reference pages again
-	@$(BIN)/python contracts/generate.py
+	@$(BIN)/python contracts/generate.py && $(BIN)/python docs/generate.py
 
 up: setup ## start the whole system on this machine, or say that it is up
 	@$(BIN)/jobledger up $(ARGS)
