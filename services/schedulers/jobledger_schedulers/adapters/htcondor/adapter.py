@@ -69,6 +69,8 @@ LEAVE_IN_QUEUE_S = 10 * 86_400
 """How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
 NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
+UNSAID = "nobody said why"
+"""HTCondor drops an action's code when its reason is empty."""
 HELD_WHEN_SPOOLED_S = 10.0
 """How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
@@ -374,4 +376,4 @@ def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:1000] or "-"
+    return " ".join(text.split())[:1000] or UNSAID
