@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jobledger.errors import InvalidArgument
 from jobledger.jobs import Job
 from jobledger.views import JobView
 
@@ -120,11 +121,11 @@ class CondorJob(Job):
             self.attributes.pop(name, None)
 
     def _inputs(self) -> dict[str, Path]:
-        """Path in the workspace -> local file. Raises ValueError for two files of one name."""
+        """Path in the workspace -> local file. Raises `InvalidArgument` for two files of one name."""
         found: dict[str, Path] = {}
         for file in map(Path, self.remote_input_files):
             if file.name in found and found[file.name] != file:
-                raise ValueError(f"two input files are called {file.name}: {found[file.name]} and {file}")
+                raise InvalidArgument(f"two input files are called {file.name}: {found[file.name]} and {file}")
             found[file.name] = file
         return found
 
