@@ -108,7 +108,7 @@ def create(connection: Connection, machine: bool, execute: bool, name: str, labe
         job.execute()
     else:
         job.save()
-    _say(job, machine)
+    _say(job, machine, "asked to run" if execute else "")
 
 
 def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _action(name: str, help_text: str) -> None:
         for job_id in job_ids:
             job = find(connection, job_id)
             getattr(job, name)(reason)
-            _say(job, machine)
+            _say(job, machine, f"asked to {name}")
 
 
 @jobs.command()
@@ -160,7 +160,7 @@ def execute(connection: Connection, job_ids: tuple[str, ...], machine: bool) -> 
     for job_id in job_ids:
         job = find(connection, job_id)
         Job.execute(job)
-        _say(job, machine)
+        _say(job, machine, "asked to run")
 
 
 _action("stop", "Ask to end the current run.")
@@ -221,11 +221,12 @@ def watch(connection: Connection, job_ids: tuple[str, ...], timeout_s: float | N
         raise click.exceptions.Exit(NOT_WELL)
 
 
-def _say(job: Job, machine: bool) -> None:
+def _say(job: Job, machine: bool, asked: str = "") -> None:
+    """Show a job after a request, which may be accepted long before anything comes of it."""
     if machine:
         dump(job.view)
     else:
-        show.change_line(job.view)
+        show.change_line(job.view, asked)
 
 
 for command in files_commands(find):
