@@ -67,7 +67,7 @@ def test_advice_for_code_can_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("complete", [False, True])
 def test_a_stack_on_its_way_up_is_said_to_be_starting(home: Path, complete: bool) -> None:
-    with subprocess.Popen(["sleep", "60"], executable="/bin/sleep") as other, supervisor() as alive:
+    with process("another.program") as other, process("jobledger_devstack.supervisor") as alive:
         for pid, starting in ((alive.pid, not complete), (other.pid, False)):
             state = {"running": True, "complete": complete, "supervisor_pid": pid, "parts": []}
             (home / "state.json").write_text(json.dumps(state))
@@ -77,16 +77,20 @@ def test_a_stack_on_its_way_up_is_said_to_be_starting(home: Path, complete: bool
                     _ = connection.jobs
             else:
                 assert connection.jobs.base_url == "http://127.0.0.1:1"
-        other.kill()
 
 
 @contextlib.contextmanager
-def supervisor() -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose command line is like that of a stack's supervisor."""
-    wait = "import sys; sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", wait, "-m", "jobledger_devstack.supervisor"], stdin=subprocess.PIPE) as process:
-        yield process
-        process.kill()
+def process(module: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose command line looks as if it ran that module, and which is up: before, the kernel may show no command line."""
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", program, "-m", module]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        started.stdout.readline()
+        try:
+            yield started
+        finally:
+            started.kill()
 
 
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
