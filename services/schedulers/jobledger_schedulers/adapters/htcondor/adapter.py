@@ -69,6 +69,8 @@ LEAVE_IN_QUEUE_S = 10 * 86_400
 """How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
 NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
+TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
+"""How often, and how far apart, we look whether the schedd has noted a retrieval: it does so a moment after the last byte."""
 UNSAID = "nobody said why"
 """HTCondor drops an action's code when its reason is empty."""
 HELD_WHEN_SPOOLED_S = 10.0
@@ -291,12 +293,16 @@ class HTCondorAdapter:
         return await asyncio.to_thread(lambda: {run: collected_files(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
 
     async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
-        """Retrieval says nothing of a job that it passed over: what still waits was not brought."""
+        """Retrieval says nothing of a job that it passed over: what still waits, after the schedd had time to note it, was not brought."""
         still: dict[str, str] = {}
-        for constraint in _members({run_of(row) for row in rows}):
-            for row in await self._query(f"{NOT_TAKEN} && {constraint}"):
-                if (job_id := job_id_of(row)) not in known:
-                    still[job_id] = "the access point did not hand its output out"
+        for look in range(TAKEN_LOOKS):
+            await asyncio.sleep(TAKEN_PAUSE_S if look else 0)
+            waiting: list[Mapping[str, Any]] = []
+            for constraint in _members({run_of(row) for row in rows}):
+                waiting += await self._query(f"{NOT_TAKEN} && {constraint}")
+            still = {job_id_of(row): "the access point did not hand its output out" for row in waiting if job_id_of(row) not in known}
+            if not still:
+                break
         return still
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
