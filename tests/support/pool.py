@@ -20,14 +20,15 @@ for level in ("AUTHENTICATION", "ENCRYPTION"):
     h.param["SEC_CLIENT_" + level] = "REQUIRED"
 h.param["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
 schedd = h.Schedd(h.Collector(collector).locate(h.DaemonType.Schedd, schedd))
-ours, wanted = "JobledgerRunId =!= undefined", ["ClusterId", "ProcId", "JobledgerRunId"]
+# What never got its files never could run: a submission that was cut off before, and taken back when it was looked up.
+ours, wanted = "JobledgerRunId =!= undefined && StageInFinish =!= undefined", ["ClusterId", "ProcId", "JobledgerRunId"]
 found = {(ad["JobledgerRunId"], ad["ClusterId"]) for ads in (schedd.query(ours, wanted), schedd.history(ours, wanted, -1)) for ad in ads}
 print(json.dumps(sorted(found)))
 """
 
 
 def submissions_by_run(stack: Stack) -> dict[str, list[int]]:
-    """Run id -> the condor cluster ids under which it was ever submitted, from the queue and the history. In a process of its own."""
+    """Run id -> the condor cluster ids under which it was ever handed over whole, from the queue and the history."""
     endpoints = stack.endpoints()
     with tempfile.TemporaryDirectory() as folder:
         token = Path(folder) / "token"
