@@ -32,6 +32,38 @@ EXAMPLES: Final[tuple[Any, ...]] = (
             num_jobs=2,
         ),
         dask=j.DaskSpec(function="model:run", args=[1], kwargs={"year": 2026}, graph_file="graph.pkl"),
+        workflow=j.WorkflowSpec(
+            nodes=[
+                j.NodeSpec(name="prepare", condor=j.CondorSpec(executable="prepare.sh")),
+                j.NodeSpec(
+                    name="simulate",
+                    condor=j.CondorSpec(executable="run.sh", arguments=["$(year)"], input_files=["nodes/prepare/network.inp"]),
+                    parents=["prepare"],
+                    pre_script=j.ScriptSpec(executable="check.sh", arguments=["quick"]),
+                    post_script=j.ScriptSpec(executable="judge.sh"),
+                    variables={"year": "2026"},
+                    priority=5,
+                    category="big",
+                    retry=2,
+                    retry_unless_exit=3,
+                    pre_skip=4,
+                    abort_dag_on=5,
+                    abort_dag_on_return_value=1,
+                    dir="shared",
+                ),
+                j.NodeSpec(
+                    name="rank",
+                    type="SPLICE",
+                    workflow=j.WorkflowSpec(nodes=[j.NodeSpec(name="join", noop=True, done=True)]),
+                    parents=["simulate"],
+                ),
+                j.NodeSpec(name="tidy", type="FINAL", condor=j.CondorSpec(executable="tidy.sh")),
+            ],
+            max_jobs={"big": 2},
+            max_jobs_total=10,
+            max_idle=5,
+            config={"DAGMAN_MAX_PRE_SCRIPTS": "4"},
+        ),
     ),
     j.JobChanged(
         job_id=JOB_ID,
@@ -42,6 +74,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         scheduler="pool-2",
         condor=j.CondorSpec(executable="run.sh"),
         dask=j.DaskSpec(function="model:run"),
+        workflow=j.WorkflowSpec(file=".jobledger/workflow-0123456789abcdef.json", sha256="01" * 32, node_count=5000),
     ),
     j.ExecuteRequested(job_id=JOB_ID),
     j.StopRequested(job_id=JOB_ID, reason="wrong network"),
@@ -61,6 +94,14 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         exit_code=0,
         exit_signal=0,
         evidence={"JobStatus": 2, "EnteredCurrentStatus": 1790000000, "RemoteHost": "slot1@node12"},
+    ),
+    j.NodeStatusChanged(
+        job_id=JOB_ID,
+        run=1,
+        nodes=[
+            j.NodeReport(node="prepare", status="Complete", scheduler_job_ref="13", exit_code=0),
+            j.NodeReport(node="simulate", status="Error", restarts=1, scheduler_job_ref="15", exit_signal=9, message="ended by signal 9"),
+        ],
     ),
     j.ResultsCollected(
         job_id=JOB_ID, run=1, files=[j.ResultFile(path="run-1/result.csv", size=1042, sha256="ab" * 32)], missing=["run-1/log.txt"]
