@@ -7,6 +7,7 @@ from typing import Any, Final
 from . import cluster_events as c
 from . import job_events as j
 from . import scheduler_events as s
+from . import setting_events as t
 
 JOB_ID: Final = "01934f2e-7a1c-7d11-8a52-0f1e2d3c4b5a"
 
@@ -134,4 +135,8 @@ EXAMPLES: Final[tuple[Any, ...]] = (
     c.ResizeRequested(name="summer-school", size=8, reason="more students"),
     c.TerminateRequested(name="summer-school", reason="it is over"),
     c.ClusterStatusChanged(name="summer-school", status="Running", nodes=4, message="all nodes are up"),
+    t.SettingDeclared(setting="water_network/primary", engine="condor", description="where calibrations run", required=True),
+    t.SettingAssigned(setting="water_network/primary", scheduler="pool-1", engine="condor"),
+    t.SettingUnassigned(setting="water_network/primary", reason="the pool is being moved"),
+    t.SettingWithdrawn(setting="water_network/primary", reason="the app does without"),
 )
