@@ -173,3 +173,17 @@ update runs set collect_attempts = collect_attempts + 1, collect_after = now() +
 -- name: ended
 -- Nothing remains to be done about these runs.
 update runs set phase = 'ended', ended_at = coalesce(ended_at, now()) where run_id = any($1::text[]) and phase <> 'ended';
+
+-- name: run_nodes
+-- What was told of the nodes of runs.
+select run_id, node, told, state from run_nodes where run_id = any($1::text[]);
+
+-- name: nodes_told
+-- Remembers what was told of a run's nodes, once the log has it.
+insert into run_nodes (run_id, node, told, state)
+select $1, t.node, t.told, t.state from unnest($2::text[], $3::int[], $4::bytea[]) as t (node, told, state)
+on conflict (run_id, node) do update set told = excluded.told, state = excluded.state;
+
+-- name: forget_nodes
+-- Forgets the nodes of runs that are over.
+delete from run_nodes where run_id = any($1::text[]);

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from jobledger_contracts.job_events import JobCreated
+from jobledger_contracts.nodes import Node
 from jobledger_contracts.scheduler import Scheduler
 from jobledger_contracts.topics import JOBS, SCHEDULERS
 from jobledger_kit.database import Connection, Pool
@@ -21,10 +22,12 @@ from jobledger_kit.folds import FoldedBatch
 from jobledger_kit.queries import load_queries
 from jobledger_kit.store import LedgerStore
 
+from .domain.nodes import Told
 from .domain.runs import Phase, Run, Seen
 from .projection import ReportedByUs, RunBegun, RunChange, Wanted, project
 
 _SEEN = msgspec.json.Decoder(Seen)
+_NODE = msgspec.json.Decoder(Node)
 _CREATED = msgspec.json.Decoder(JobCreated)
 _EVIDENCE = msgspec.json.Decoder(dict[str, Any])
 _RUN_FIELDS = frozenset(Run.__struct_fields__)
@@ -227,6 +230,27 @@ class SchedulersStore(LedgerStore):
 
     async def ended(self, run_ids: Collection[str]) -> None:
         await self.pool.execute(self._own["ended"], sorted(run_ids))
+        await self.pool.execute(self._own["forget_nodes"], sorted(run_ids))
+
+    # --- nodes of workflows ---
+
+    async def run_nodes(self, run_ids: Collection[str]) -> dict[str, dict[str, Told]]:
+        """What was told of the nodes of runs: run -> node -> that."""
+        found: dict[str, dict[str, Told]] = {}
+        for row in await self.pool.fetch(self._own["run_nodes"], list(run_ids)):
+            found.setdefault(row["run_id"], {})[row["node"]] = Told(_NODE.decode(row["state"]), row["told"])
+        return found
+
+    async def nodes_told(self, run_id: str, told: Iterable[Told]) -> None:
+        """Remember what was told of a run's nodes."""
+        rows = sorted(told, key=lambda one: one.node.name)
+        await self.pool.execute(
+            self._own["nodes_told"],
+            run_id,
+            [row.node.name for row in rows],
+            [row.told for row in rows],
+            [msgspec.json.encode(row.node) for row in rows],
+        )
 
 
 def _merge(before: ReportedByUs, after: ReportedByUs) -> ReportedByUs:
