@@ -29,6 +29,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
     transport: str | None = None
     schedd_name: str | None = None
     username: str | None = None
+    known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
     health_detail: str | None = None
@@ -55,6 +56,7 @@ class Scheduler:
         self.transport = str(more.pop("transport", "") or "")
         self.schedd_name = str(more.pop("schedd_name", "") or "")
         self.username = str(more.pop("username", "") or "")
+        self.known_host_key = str(more.pop("known_host_key", "") or "")
         self.dashboard = str(more.pop("dashboard", "") or "")
         self.timeout_s: float | None = more.pop("timeout_s", None)
         self._secrets = {name: str(more.pop(name)) for name in SECRETS if more.get(name)}
@@ -79,6 +81,7 @@ class Scheduler:
             "transport": self.transport,
             "schedd_name": self.schedd_name,
             "username": self.username,
+            "known_host_key": self.known_host_key,
             "dashboard": self.dashboard,
             "timeout_s": self.timeout_s,
             **self._secrets,
@@ -101,7 +104,8 @@ class Scheduler:
     @classmethod
     def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
         """The object for a scheduler that the service has told about."""
-        fields = {name: getattr(view, name) for name in ("port", "transport", "schedd_name", "username", "dashboard", "timeout_s")}
+        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s")
+        fields = {name: getattr(view, name) for name in names}
         scheduler = cls(view.name, view.type, view.host or "", connection=connection, **fields)
         scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail or "", view.version
         scheduler._saved = True
@@ -147,6 +151,7 @@ def create_condor_scheduler(
     private_key_pass: str | None = None,
     *,
     port: int = 0,
+    known_host_key: str = "",
     schedd_name: str = "",
     token: str | None = None,
     timeout_s: float | None = None,
@@ -154,8 +159,10 @@ def create_condor_scheduler(
 ) -> Scheduler:
     """Make an HTCondor scheduler; it is not registered before `save()`.
 
-    With a `token` (IDTOKEN) it is reached by HTCondor's own protocol; with a username and a password or key by SSH, as Tethys does. The
-    private key is read here and sent, not its path. Raises OSError when it cannot be read.
+    With a `token` (IDTOKEN) it is reached by HTCondor's own protocol; with a username and a password or key by SSH, as Tethys does, at port
+    22 unless another is given. The private key is read here and sent, not its path; raises OSError when it cannot be read.
+    `known_host_key` is the server's public key (a line of `ssh-keyscan`): without it `save()` fails, and its error shows the fingerprint of
+    the key that the server has now, for an administrator to confirm.
     """
     key = Path(private_key_path).expanduser().read_text() if private_key_path else None
     by_ssh = bool(username) and not token
@@ -164,10 +171,11 @@ def create_condor_scheduler(
         "condor",
         host,
         connection=connection,
-        port=port,
+        port=port or (22 if by_ssh else 0),
         transport="ssh" if by_ssh else "bindings",
         schedd_name=schedd_name,
         username=username,
+        known_host_key=known_host_key,
         password=password,
         private_key=key,
         private_key_pass=private_key_pass,

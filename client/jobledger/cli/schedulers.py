@@ -68,10 +68,21 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="HTCondor: the collector's port.")
 @click.option("--transport", type=click.Choice(["bindings", "ssh", "tcp"]), help="How it is spoken to.")
 @click.option("--schedd", "schedd_name", default="", help="HTCondor: the schedd to use; needed when the pool has several.")
-@click.option("--username", default="")
+@click.option("--username", default="", help="ssh: who logs in.")
+@click.option(
+    "--known-host-key",
+    "host_key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ssh: a file that holds the server's public key, as ssh-keyscan or a known_hosts file has it.",
+)
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="HTCondor: a file that holds an IDTOKEN.")
 @click.option(
     "--private-key", "private_key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a private key file."
+)
+@click.option(
+    "--private-key-pass-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ssh: a file that holds the private key's passphrase.",
 )
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
@@ -80,10 +91,12 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 def register(connection: Connection, name: str, type_: str, host: str, **asked: Any) -> None:
     """Register a scheduler. Secrets are read from files, never from the command line."""
     secrets = {
-        "token": _secret(asked.pop("token_file")),
-        "private_key": _secret(asked.pop("private_key_file"), strip=False),
-        "password": _secret(asked.pop("password_file")),
+        "token": _content(asked.pop("token_file")),
+        "private_key": _content(asked.pop("private_key_file"), strip=False),
+        "private_key_pass": _content(asked.pop("private_key_pass_file")),
+        "password": _content(asked.pop("password_file")),
     }
+    asked["known_host_key"] = _content(asked.pop("host_key_file"))
     transport = asked.pop("transport") or (
         "tcp" if type_ == "dask" else "ssh" if asked["username"] and not secrets["token"] else "bindings"
     )
@@ -119,7 +132,7 @@ def remove(connection: Connection, name: str, force: bool) -> None:
     click.echo(f"{name} removed")
 
 
-def _secret(path: Path | None, *, strip: bool = True) -> str:
+def _content(path: Path | None, *, strip: bool = True) -> str:
     text = path.read_text() if path else ""
     return text.strip() if strip else text
 

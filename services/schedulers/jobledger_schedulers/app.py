@@ -28,6 +28,7 @@ from jobledger_kit.projector import Projector
 from jobledger_kit.seal import Sealer
 
 from .adapters import open_adapter
+from .adapters.htcondor_ssh.host_keys import shown_key
 from .adapters.port import AdapterSettings, SchedulerAdapter
 from .catchup import caught_up, log_ends
 from .config import SchedulersSettings
@@ -86,6 +87,7 @@ def adapter_settings(state: Scheduler, credentials: Credentials, private_dir: Pa
         transport=state.transport,
         schedd_name=state.schedd_name,
         username=state.username,
+        known_host_key=state.known_host_key,
         timeout_s=state.timeout_s,
         private_dir=private_dir,
         token=credentials.token,
@@ -127,6 +129,7 @@ def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str
         clock=adapters.clock,
         vault=adapters.vault,
         connect=connect,
+        ask_key=shown_key,
         randomness=secrets.token_bytes,
         wait_s=settings.verdict_wait_s,
     )

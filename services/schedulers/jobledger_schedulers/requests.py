@@ -6,7 +6,7 @@ usable. One request at a time changes a name's registration, in whatever instanc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from jobledger_kit.clock import Clock
 from jobledger_kit.errors import Conflict, FieldError, InvalidRequest, NotFound, Unavailable
 from jobledger_kit.positions import Positions
 
+from .adapters.htcondor_ssh.host_keys import ShownKey, host_keys
 from .adapters.port import SchedulerAdapter, SchedulerError
 from .domain.reports import HEALTH_SOURCE
 from .store import SchedulerRow, SchedulersStore
@@ -32,6 +33,8 @@ RESERVED: Final = frozenset({"health", "metrics", "openapi.json", "dead-letters"
 """Names that paths of our own have."""
 
 Connect = Callable[[Any, Credentials], SchedulerAdapter]
+AskKey = Callable[[str, int], Awaitable[ShownKey]]
+"""Asks the SSH server at a host and port for its key; raises SchedulerError."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -63,15 +66,16 @@ class Registry:
         clock: Clock,
         vault: Vault,
         connect: Connect,
+        ask_key: AskKey,
         randomness: Callable[[int], bytes],
         wait_s: float = 5.0,
     ) -> None:
         self._store, self._bus, self._positions, self._clock = store, bus, positions, clock
-        self._vault, self._connect, self._randomness, self._wait_s = vault, connect, randomness, wait_s
+        self._vault, self._connect, self._ask_key, self._randomness, self._wait_s = vault, connect, ask_key, randomness, wait_s
 
     async def register(self, body: SchedulerBody, caller: Caller) -> Settled:
         """Register a scheduler under a new name. Raises Conflict when the name has another one already."""
-        check(body)
+        body = await self._checked(body)
         async with self._alone(body.name):
             row = await self._store.scheduler(body.name)
             credentials = merged(body, Credentials())
@@ -86,7 +90,7 @@ class Registry:
         """Register a scheduler, or replace what is known of it. Credentials that are not named stay. Raises InvalidRequest, Conflict."""
         if body.name != name:
             raise InvalidRequest(errors=[FieldError("$.name", f"the path says {name!r}")])
-        check(body)
+        body = await self._checked(body)
         async with self._alone(name):
             row = await self._store.scheduler(name)
             if row is None or not row.state.exists:
@@ -140,6 +144,26 @@ class Registry:
         latency_ms = self._since_ms(started_s)
         return CheckView(
             name=name, reachable=True, latency_ms=latency_ms, version=identity.version, identity=identity.identity, detail=identity.detail
+        )
+
+    async def _checked(self, body: SchedulerBody) -> SchedulerBody:
+        """The body with its host key in one spelling. Raises InvalidRequest.
+
+        Without a host key it says which one the server shows: to trust it is for a person to decide, who compares it with what the
+        server's administrator says.
+        """
+        check(body)
+        if body.transport != "ssh":
+            return body
+        if keys := host_keys(body.known_host_key):
+            return msgspec.structs.replace(body, known_host_key="\n".join(keys))
+        try:
+            shown = await self._ask_key(body.host, body.port)
+            hint = f"the server shows {shown.fingerprint}; if its administrator confirms that, register it with {shown.line!r}"
+        except SchedulerError as error:
+            hint = f"the server could not be asked for it: {error}"
+        raise InvalidRequest(
+            errors=[FieldError("$.known_host_key", f"is needed for ssh, so that nobody else can pose as the server; {hint}")]
         )
 
     def _since_ms(self, started_s: float) -> float:
@@ -201,10 +225,25 @@ def check(body: SchedulerBody) -> None:
     else:
         if body.transport == "tcp":
             problems.append(FieldError("$.transport", "HTCondor is reached by its bindings or by ssh"))
-        if body.transport == "ssh" and not body.username:
-            problems.append(FieldError("$.username", "is needed for ssh"))
+        if body.transport == "ssh":
+            problems += _check_ssh(body)
+    if body.known_host_key and body.transport != "ssh":
+        problems.append(FieldError("$.known_host_key", "is for ssh only"))
     if problems:
         raise InvalidRequest(errors=problems)
+
+
+def _check_ssh(body: SchedulerBody) -> list[FieldError]:
+    problems = []
+    if not body.username:
+        problems.append(FieldError("$.username", "is needed for ssh"))
+    if body.schedd_name:
+        problems.append(FieldError("$.schedd_name", "an access point that is reached by ssh uses its own schedd"))
+    try:
+        host_keys(body.known_host_key)
+    except ValueError as error:
+        problems.append(FieldError("$.known_host_key", str(error)))
+    return problems
 
 
 def merged(body: SchedulerBody, before: Credentials) -> Credentials:

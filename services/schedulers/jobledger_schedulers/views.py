@@ -16,6 +16,12 @@ from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from .store import SchedulerRow
 
 Secret = Annotated[str, Meta(max_length=65_536, description="write only; absent: as it is; empty or null: none")]
+HostKey = Annotated[
+    str,
+    Meta(
+        max_length=8192, description="needed for ssh: the server's public keys, one a line, as ssh-keyscan or a known_hosts file has them"
+    ),
+]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 
 
@@ -29,6 +35,7 @@ class SchedulerBody(Input, frozen=True, kw_only=True):
     transport: Literal["", "bindings", "ssh", "tcp"] = ""  #: empty: bindings for HTCondor, tcp for Dask
     schedd_name: Text = ""
     username: Text = ""
+    known_host_key: HostKey = ""
     dashboard: Text = ""
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
     password: Secret | msgspec.UnsetType | None = msgspec.UNSET
@@ -49,6 +56,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     transport: str | None = None
     schedd_name: str | None = None
     username: str | None = None
+    known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
     health_detail: str | None = None
@@ -140,6 +148,7 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
         transport=state.transport,
         schedd_name=state.schedd_name,
         username=state.username,
+        known_host_key=state.known_host_key,
         dashboard=state.dashboard,
         timeout_s=state.timeout_s,
         health_detail=state.health_detail,

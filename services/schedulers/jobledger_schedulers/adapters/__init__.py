@@ -11,6 +11,10 @@ def open_adapter(settings: AdapterSettings) -> SchedulerAdapter:
         from jobledger_schedulers.adapters.htcondor.adapter import HTCondorAdapter
 
         return HTCondorAdapter(settings)
+    if settings.type == "condor" and settings.transport == "ssh":
+        from jobledger_schedulers.adapters.htcondor_ssh.adapter import HTCondorSshAdapter
+
+        return HTCondorSshAdapter(settings)
     if settings.type == "dask":
         from jobledger_schedulers.adapters.dask.adapter import DaskAdapter
 

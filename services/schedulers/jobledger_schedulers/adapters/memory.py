@@ -17,12 +17,14 @@ from jobledger_contracts.statuses import FINISHED, Status
 from jobledger_schedulers.adapters.port import (
     Collected,
     Handle,
+    NotSupported,
     Observation,
     OutcomeUnknown,
     RunSpec,
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Tail,
 )
 
 
@@ -198,6 +200,10 @@ class MemoryAdapter:
             run.in_queue = False
         self.scheduler.answer("collect")
         return collected
+
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Not possible here."""
+        raise NotSupported("runs of this scheduler write nothing while they run")
 
     async def ping(self) -> SchedulerIdentity:
         """Answer."""

@@ -27,6 +27,7 @@ from jobledger_schedulers.adapters.port import (
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Tail,
     Unreachable,
 )
 
@@ -290,6 +291,10 @@ class DaskAdapter:
                 yield observation
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
+
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Not possible here."""
+        raise NotSupported("Dask keeps what a task prints on its worker: it cannot be followed from here")
 
     async def ping(self) -> SchedulerIdentity:
         """Ask for identity and versions; a scheduler that hangs is found out in a few seconds."""
