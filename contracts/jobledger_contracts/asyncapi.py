@@ -18,9 +18,10 @@ CHANNELS: Final[dict[str, tuple[str, str, str]]] = {
 """Topic -> the channel's name, its title, and what its key is."""
 
 _INTRODUCTION: Final = """\
-Every fact and every request about a job, a scheduler, a cluster or an app's need of a scheduler is an event in one of these topics, kept for ever. Events are
-CloudEvents 1.0 in Kafka's binary content mode (structured JSON is read as well). Any service may publish here, in any language:
-a pure fold, the same in every reader, decides what each event does, and every event stays in the history with its verdict.
+Every fact and every request about a job, a scheduler, a cluster or an app's need of a scheduler is an event in one of these topics,
+kept for ever. Events are CloudEvents 1.0 in Kafka's binary content mode (structured JSON is read as well). Any service may publish
+here, in any language: a pure fold, the same in every reader, decides what each event does, and every event stays in the history
+with its verdict.
 
 **Partitioner.** A record whose key is not in murmur2's partition is a dead letter. Kafka's Java client, aiokafka, kafka-python,
 franz-go and kafkajs 2 partition so by default. librdkafka (confluent-kafka, kcat, Rust): `partitioner=murmur2_random`. sarama:

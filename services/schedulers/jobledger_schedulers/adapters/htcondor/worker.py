@@ -89,6 +89,16 @@ class Worker:
             "identity": str(answer.get("MyRemoteUserName", "")),
         }
 
+    def survey(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+        """Say whether the pool has what jobs need beside an access point: how many slots and negotiators the collector knows."""
+        collector = htcondor2.Collector(self._collector)
+        try:
+            slots = len(collector.query(htcondor2.AdType.Slot, projection=["Name"]))
+            negotiators = len(collector.query(htcondor2.AdType.Negotiator, projection=["Name"]))
+        except htcondor2.HTCondorException as error:
+            raise CallError("unreachable", f"collector: {error}") from error
+        return {"slots": slots, "negotiators": negotiators}
+
     def query(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         """Look into the queue."""
         rows = self._again(lambda schedd: schedd.query(request["constraint"], request["projection"]))
@@ -297,12 +307,12 @@ def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def serve(requests: TextIO, answers: TextIO) -> None:
+OPERATIONS = ("configure", "ping", "query", "history", "act", "edit", "submit", "retrieve", "survey")
+
+
+def serve(requests: TextIO, answers: TextIO, worker: Worker, names: Iterable[str]) -> None:
     """Answer until stdin ends."""
-    worker = Worker()
-    operations: dict[str, Callable[[dict[str, Any], Emit], dict[str, Any]]] = {
-        name: getattr(worker, name) for name in ("configure", "ping", "query", "history", "act", "edit", "submit", "retrieve")
-    }
+    operations: dict[str, Callable[[dict[str, Any], Emit], dict[str, Any]]] = {name: getattr(worker, name) for name in names}
 
     def say(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message, separators=(",", ":")) + "\n")
@@ -322,15 +332,15 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             say({"id": number, "done": done})
 
 
-def main() -> None:
+def main(worker: Worker, names: Iterable[str] = OPERATIONS) -> None:
     """Set the process up and serve."""
     # We must not outlive the service: a half-done submission would go on unseen.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the service's to handle
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    serve(sys.stdin, answers, worker, names)
 
 
 if __name__ == "__main__":
-    main()
+    main(Worker())
