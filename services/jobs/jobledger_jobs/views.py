@@ -12,12 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from jobledger_contracts.ids import run_id
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, Text
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, NodeSpec, ScriptSpec, Text, WorkflowSpec
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from jobledger_kit.workspace import Entry
 
+from .node_projection import NodeCounts
+
+JsonArray = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})]
 JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})]
 PositionText = Annotated[str, Meta(examples=["3:1042"], description="where an event stands in the log: partition:offset")]
 Groups = Annotated[list[Name], Meta(max_length=100)]
@@ -40,18 +43,38 @@ class DaskBody(DaskSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     """What to hand to Dask."""
 
 
+class ScriptBody(ScriptSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A program that the access point itself runs before or after a node."""
+
+
+class NodeBody(NodeSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A node of a workflow."""
+
+    condor: CondorBody | None = None
+    workflow: WorkflowBody | None = None
+    pre_script: ScriptBody | None = None
+    post_script: ScriptBody | None = None
+
+
+class WorkflowBody(WorkflowSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What to hand to HTCondor's DAGMan."""
+
+    nodes: list[NodeBody] = []  # type: ignore[assignment]  # narrower, and never written to
+
+
 class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job to create. It starts Pending and runs when it is asked to."""
 
     name: Name  #: `{id}` in it becomes the job's id
     label: Name
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")]
+    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")]
     description: Text = ""
     groups: Groups = []
     extended_properties: dict[str, Any] = {}
     scheduler: SchedulerName = ""
     condor: CondorBody | None = None
     dask: DaskBody | None = None
+    workflow: WorkflowBody | None = None
     user: Name | None = None  #: its owner, if that is not who asks: admins only
 
 
@@ -65,6 +88,7 @@ class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scheduler: SchedulerName | None = None
     condor: CondorBody | None = None
     dask: DaskBody | None = None
+    workflow: WorkflowBody | None = None
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +96,7 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
     label: Name | None = None
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")] | None = None
+    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")] | None = None
     user: Name | None = None
     group: Name | None = None
     scheduler: SchedulerName | None = None
@@ -95,6 +119,16 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Which part of a job's history to show."""
 
     order_by: Annotated[str, Meta(pattern="^-?position$")] = "position"
+    limit: Limit = DEFAULT_LIMIT
+    cursor: str | None = None
+    after: PositionText | None = None
+
+
+class NodeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which nodes of a workflow to list."""
+
+    status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
+    run: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None  #: absent: the current one
     limit: Limit = DEFAULT_LIMIT
     cursor: str | None = None
     after: PositionText | None = None
@@ -181,12 +215,41 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     extended_properties: JsonObject
     condor: JsonObject | None
     dask: JsonObject | None
+    workflow: JsonObject | None  #: a large one is in the job's folder, and this names it
+    node_counts: dict[str, int] | None  #: of the current run: how many nodes have which status
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
     completion_time: datetime | None
     run_time_s: float | None
     position: PositionText  #: of the last event about it
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of a run. `a+b` is a node of the splice `a`, `a/b` one of the workflow within `a`."""
+
+    name: str
+    number: int
+    type: str  #: JOB, SUBDAG or FINAL; empty when the workflow cannot be read any more
+    parents: list[str] | None
+    status: str
+    status_code: str
+    restarts: int = 0
+    scheduler_job_ref: str = ""
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    message: str = ""
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+
+
+class NodePage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of nodes. `next_cursor` is absent on the last page."""
+
+    items: list[NodeView]
+    run: int  #: 0: none has begun
+    counts: dict[str, int]  #: of all nodes of the run, whatever was asked for
+    next_cursor: str | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +302,7 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     recorded_at: datetime
     position: PositionText
+    nodes: JsonArray | None = None  #: of a NodeStatusChanged: what it says of which nodes
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,6 +433,8 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         extended_properties=_raw(row["extended_properties"]),
         condor=_raw_or_none(row["condor"]),
         dask=_raw_or_none(row["dask"]),
+        workflow=_raw_or_none(row["workflow"]),
+        node_counts=node_counts(row),
         creation_time=utc(row["creation_time"]),
         execute_time=utc(row["execute_time"]),
         start_time=started,
@@ -416,7 +482,16 @@ def status_event(row: Row) -> StatusEvent:
         occurred_at=utc(row["occurred_at"]),
         recorded_at=utc(row["recorded_at"]),
         position=f"{row['partition']}:{row['log_offset']}",
+        nodes=_raw_or_none(row["nodes"]),
     )
+
+
+def node_counts(row: Row) -> dict[str, int] | None:
+    """How many nodes of a job's current run have which status; None when nothing was reported of them."""
+    if row["node_counts"] is None:
+        return None
+    counts = msgspec.json.decode(row["node_counts"], type=NodeCounts)
+    return counts.counts if counts.run == row["run"] else None
 
 
 @overload
