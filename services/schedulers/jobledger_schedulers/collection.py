@@ -22,6 +22,7 @@ from jobledger_contracts.statuses import Status
 from .adapters.port import Collected, NotSupported, Refused
 from .domain import reports
 from .domain.backoff import delay_s
+from .domain.nodes import with_nodes
 from .domain.runs import Seen
 from .lane import Backoff, Lane, LaneLost
 from .metrics import COLLECTED_BYTES
@@ -101,8 +102,8 @@ class Collection:
         nothing = collected is None and not files
         if nothing:
             ending = msgspec.structs.replace(ending, seen=_with(ending, "The scheduler no longer has its output."))
-        if collected is not None and collected.message:  # said by who has seen all of it, so it stands for what the scheduler said
-            ending = msgspec.structs.replace(ending, seen=msgspec.structs.replace(ending.seen, message=collected.message))
+        if collected is not None:
+            ending = msgspec.structs.replace(ending, seen=with_nodes(ending.seen, collected.nodes, collected.message))
         await self._nodes.tell({run.run_id: run}, {run.run_id: collected.nodes if collected else ()}, lane.clock.now())
         await self._tell(ending, files, collected.missing if collected else [], told=not nothing)
         await lane.staging.delivered(run.run_id)

@@ -12,6 +12,8 @@ from jobledger_contracts.nodes import Node, evolve_node
 from jobledger_contracts.statuses import TERMINAL, Status
 from jobledger_contracts.workflows import node_names
 
+from .runs import Seen
+
 DONE_BEFORE = "done in an earlier run"
 
 
@@ -41,6 +43,13 @@ def news(known: Mapping[str, Told], reports: Iterable[NodeReport], now: datetime
         if verdict.applied or before is None:
             found[report.node] = report, Told(after, before.told + 1 if before else 1)
     return list(found.values())
+
+
+def with_nodes(seen: Seen, nodes: Iterable[NodeReport], message: str) -> Seen:
+    """How a run ended, once it is known how its nodes did: with a FINAL node, DAGMan ends well whatever became of the others."""
+    failed = any(node.status == Status.ERROR for node in nodes)
+    status = Status.VARIOUS_COMPLETE if failed and seen.status is Status.COMPLETE else seen.status
+    return msgspec.structs.replace(seen, status=status, message=message or seen.message)
 
 
 def left_over(known: Mapping[str, Told], run_status: Status) -> list[NodeReport]:

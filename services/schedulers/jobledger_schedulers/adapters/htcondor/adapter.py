@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 
 from jobledger_contracts.ids import parse_run_id
+from jobledger_schedulers.adapters.htcondor import findings
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
 from jobledger_schedulers.adapters.htcondor.command import CREDENTIAL_FILE, LOG, RUN_ID_ATTRIBUTE, NotSubmittable, Submission, describe
+from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, write_dag
+from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description, dagman_options, make_folder, settle_output
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
     SPOOLING,
@@ -26,35 +28,44 @@ from jobledger_schedulers.adapters.htcondor.parse import (
     run_of,
     version_of,
 )
+from jobledger_schedulers.adapters.htcondor.parse_nodes import as_workflow, is_node, is_workflow, judge_nodes
+from jobledger_schedulers.adapters.htcondor.results import check_files
+from jobledger_schedulers.adapters.htcondor.results import check_inputs as _check_inputs
+from jobledger_schedulers.adapters.htcondor.results import collected as _collected
+from jobledger_schedulers.adapters.htcondor.results import job_id as _job_id
+from jobledger_schedulers.adapters.htcondor.results import proc_folder as _proc_folder
+from jobledger_schedulers.adapters.htcondor.selection import ASK_FOR_ALL_FROM, RUNS_PER_QUERY
+from jobledger_schedulers.adapters.htcondor.selection import batches as _batches
+from jobledger_schedulers.adapters.htcondor.selection import members as _members
+from jobledger_schedulers.adapters.htcondor.selection import one_line as _one_line
+from jobledger_schedulers.adapters.htcondor.selection import since as _since
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
     AuthenticationFailed,
     Collected,
     Handle,
+    NotSupported,
     Observation,
     OutcomeUnknown,
     RunSpec,
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Tail,
 )
 
 log = structlog.get_logger()
 
-RUNS_PER_QUERY = 250
-"""Run ids in one constraint: some 10 kB of text."""
-ASK_FOR_ALL_FROM = 100
-"""From so many runs on, `observe` asks for all of ours instead of naming them."""
 UPLOAD_BYTES_PER_S = 2**20
 """The slowest upload that we still wait for."""
 RETRIEVE_SILENCE_S = 900.0
 """Between two batches of results; a schedd that hangs ends a retrieval by itself after 20 s."""
+HISTORY_OVERLAP_S = 30
+"""How far before the last look the history is read again for nodes: ads reach it a moment after what they tell of."""
 OTHERS_PATIENCE_S = 900.0
 """How long a run that another instance of us began to hand over may wait for its files."""
 SETTLING_S = 60.0
 """How long after an upload the schedd may still say that it waits for it."""
-LEAVE_IN_QUEUE_S = 10 * 86_400
-"""How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
 HELD_WHEN_SPOOLED_S = 10.0
 """How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
@@ -71,6 +82,7 @@ class HTCondorAdapter:
         self._submitter = ""
         self._owner = ""
         self._busy: dict[str, float] = {}  #: run id -> until when (monotonic) a missing upload is nothing strange
+        self._looked_at, self._looked_into = 0, set[str]()  #: the last look at workflows, by the access point's clock, and at which
         self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
 
     # -- handing over -------------------------------------------------------------------------------------------------------------
@@ -80,7 +92,11 @@ class HTCondorAdapter:
         await self._prepare()
         answers: dict[str, Handle | SubmitRefused] = {}
         staged = await asyncio.to_thread(self._stage, specs, answers)
-        runs = [{"run_id": run, "description": made.description, "count": made.count} for run, (made, _) in staged.items()]
+        workflows = {spec.run_id: spec for spec in specs if spec.workflow is not None}
+        runs = [
+            {"run_id": run, "description": made.description, "count": made.count, **self._dag(workflows.get(run), made)}
+            for run, (made, _) in staged.items()
+        ]
         silence_s = self._settings.timeout_s + max((size for _, size in staged.values()), default=0) / UPLOAD_BYTES_PER_S
 
         def answered(items: list[Any]) -> None:
@@ -108,12 +124,21 @@ class HTCondorAdapter:
             await asyncio.to_thread(self._unstage, list(staged))
         return [answers[spec.run_id] for spec in specs]
 
+    def _dag(self, spec: RunSpec | None, made: Submission) -> dict[str, Any]:
+        if spec is None or spec.workflow is None:
+            return {}
+        folder = str(self._folder(spec.run_id))
+        return {"dag": DAG_FILE, "folder": folder, "options": dagman_options(spec.workflow), "scripts": made.scripts}
+
     def _stage(self, specs: Sequence[RunSpec], answers: dict[str, Handle | SubmitRefused]) -> dict[str, tuple[Submission, int]]:
         """Write descriptions and credential files; refuse what cannot be. Returns run id -> (submission, bytes to send)."""
         staged: dict[str, tuple[Submission, int]] = {}
         for spec in specs:
             folder = self._folder(spec.run_id)
             try:
+                if spec.workflow is not None:
+                    staged[spec.run_id] = self._stage_workflow(spec, folder)
+                    continue
                 submission = describe(spec, folder, self._submitter)
                 size = _check_inputs(spec)
             except NotSubmittable as refusal:
@@ -124,6 +149,14 @@ class HTCondorAdapter:
                 write_private(folder / CREDENTIAL_FILE, spec.credential + "\n")
             staged[spec.run_id] = submission, size
         return staged
+
+    def _stage_workflow(self, spec: RunSpec, folder: Path) -> tuple[Submission, int]:
+        assert spec.workflow is not None
+        dag = write_dag(spec, spec.workflow, spec.done_nodes)
+        size = check_files(spec.input_dir, dag.inputs)
+        make_folder(folder, dag, spec)
+        size += sum(path.stat().st_size for path in (folder / "run").rglob("*") if path.is_file())
+        return Submission(dagman_description(spec, self._submitter), 1, dag.scripts), size
 
     def _unstage(self, runs: Iterable[str]) -> None:
         for run in runs:
@@ -152,17 +185,36 @@ class HTCondorAdapter:
         for constraint in ["true"] if everything else list(_members(wanted)):
             rows += await self._query(constraint)
         rows = [row for row in rows if run_of(row) in wanted]
-        rows = await self._without_half_submitted(rows)
+        node_rows = [row for row in rows if is_node(row)]
+        rows = await self._without_half_submitted([row for row in rows if not is_node(row)])
         seen = {run_of(row) for row in rows}
         left = sorted((wanted - seen) | missing_procs(rows))
         history = await self._history(left) if left else []
         judged = judge(rows, history)
+        judged |= await self._workflows(judged, rows, history, node_rows)
         for run, observation in judged.items():
             self._remember(run, observation.evidence.get("procs", 1))
         for run in wanted - judged.keys():
             self._procs.pop(run, None)
         unknown = "neither the queue nor the history of the access point has this run"
         return [judged.get(run) or Observation(run_id=run, gone=True, message=unknown) for run in run_ids]
+
+    async def _workflows(
+        self, judged: Mapping[str, Observation], rows: list[dict[str, Any]], history: list[dict[str, Any]], node_rows: list[dict[str, Any]]
+    ) -> dict[str, Observation]:
+        """What is seen of those runs that are workflows, and of their nodes: in the queue, or gone from it since the last look."""
+        workflows = {run_of(row) for row in (*rows, *history) if is_workflow(row)} & judged.keys()
+        if not workflows:
+            return {}
+        since = f"EnteredCurrentStatus < {self._looked_at - HISTORY_OVERLAP_S}" if workflows <= self._looked_into else _since(workflows)
+        left: list[dict[str, Any]] = []
+        for batch in _batches(sorted(workflows), RUNS_PER_QUERY):
+            constraint = f"{await self._ours()} && DAGManJobId =!= undefined && {next(_members(batch))}"
+            left += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=-1, since=since)
+        if times := [row["ServerTime"] for row in rows if isinstance(row.get("ServerTime"), int)]:
+            self._looked_at, self._looked_into = max(times), workflows
+        nodes, queued = judge_nodes(node_rows, left), {run_of(row) for row in rows}
+        return {run: as_workflow(judged[run], nodes.get(run, ()), in_queue=run in queued) for run in workflows}
 
     async def _query(self, constraint: str) -> list[dict[str, Any]]:
         return await self._bindings.rows("query", constraint=f"{await self._ours()} && {constraint}", projection=PROJECTION)
@@ -172,7 +224,7 @@ class HTCondorAdapter:
         for batch in _batches(runs, RUNS_PER_QUERY):
             # A look that finds all it is to find ends there; another goes back to the oldest of these runs' jobs.
             match = sum(self._procs[run] for run in batch) if all(run in self._procs for run in batch) else -1
-            constraint = f"{await self._ours()} && {next(_members(batch))}"
+            constraint = f"{await self._ours()} && DAGManJobId =?= undefined && {next(_members(batch))}"
             rows += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=match, since=_since(batch))
         return rows
 
@@ -191,8 +243,13 @@ class HTCondorAdapter:
     # -- acting -------------------------------------------------------------------------------------------------------------------
 
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remove jobs, but not completed ones, whose output waits to be retrieved."""
-        await self._act("Remove", run_ids, f"JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}", reason)
+        """Remove jobs, but not completed ones, whose output waits to be retrieved. Nodes go with the DAGMan that they belong to."""
+        await self._act(
+            "Remove",
+            run_ids,
+            f"DAGManJobId =?= undefined && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}",
+            reason,
+        )
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
         """Hold jobs, once their input files have arrived: the schedd would silently undo a hold before that."""
@@ -237,7 +294,7 @@ class HTCondorAdapter:
         await self._prepare()
         rows: list[dict[str, Any]] = []
         for constraint in _members(run_ids):
-            rows += await self._query(f"JobStatus =?= {JobStatus.COMPLETED} && {constraint}")
+            rows += await self._query(f"DAGManJobId =?= undefined && JobStatus =?= {JobStatus.COMPLETED} && {constraint}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
         places = {_job_id(row): _proc_folder(folders[run_of(row)], row) for row in rows}
         procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[_job_id(row)]), "log": LOG} for row in rows]
@@ -254,7 +311,13 @@ class HTCondorAdapter:
         by_run: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_run.setdefault(run_of(row), []).append(row)
-        return await asyncio.to_thread(lambda: {run: _collected(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
+
+        def one(run: str, of_run: list[dict[str, Any]]) -> Collected:
+            if any(is_workflow(row) for row in of_run):
+                return settle_output(folders[run], run, "; ".join(errors[_job_id(row)] for row in of_run if _job_id(row) in errors))
+            return _collected(run, folders[run], of_run, errors)
+
+        return await asyncio.to_thread(lambda: {run: one(run, of_run) for run, of_run in by_run.items()})
 
     async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
         """Retrieval says nothing of a job that it passed over: what is still there without StageOutFinish was not brought."""
@@ -267,6 +330,10 @@ class HTCondorAdapter:
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Not possible here."""
+        raise NotSupported("through HTCondor's own protocol output is there when a run has ended; by ssh it can be followed")
+
     async def ping(self) -> SchedulerIdentity:
         """Locate the schedd anew and authenticate."""
         await self._prepare()
@@ -274,6 +341,11 @@ class HTCondorAdapter:
         identity = str(answer["identity"])
         self._owner = identity.partition("@")[0]
         return SchedulerIdentity(version=version_of(str(answer["version"])), identity=identity, detail=f"schedd {answer['schedd']}")
+
+    async def shortages(self) -> list[str]:
+        """What the pool lacks for jobs to run; see `views.Surveyed`."""
+        await self._prepare()
+        return findings.shortages(await self._bindings.control("survey"))
 
     async def close(self) -> None:
         """End the child processes."""
@@ -309,77 +381,3 @@ class HTCondorAdapter:
         if len(self._procs) > 200_000:
             self._procs.clear()
         self._procs[run] = procs
-
-
-def _check_inputs(spec: RunSpec) -> int:
-    """See that what is to travel is there and lies in the workspace, also behind links. Returns its size in bytes."""
-    assert spec.condor is not None
-    root, total = spec.input_dir.resolve(), 0
-    own = [] if not spec.condor.executable or spec.condor.executable.startswith("/") else [spec.condor.executable]
-    for name in [*own, *spec.condor.input_files]:
-        path = (root / name).resolve()
-        if not path.is_relative_to(root):
-            raise NotSubmittable(f"the file {name!r} is a link that leads out of the job's folder")
-        if not path.exists():
-            raise NotSubmittable(f"the file {name!r} is not in the job's folder")
-        inside = list(path.rglob("*")) if path.is_dir() else [path]
-        if leak := next((item for item in inside if not item.resolve().is_relative_to(root)), None):
-            raise NotSubmittable(f"the file {str(leak.relative_to(root))!r} is a link that leads out of the job's folder")
-        total += sum(item.stat().st_size for item in inside if item.is_file())
-    return total
-
-
-def _collected(run: str, folder: Path, rows: Sequence[Mapping[str, Any]], errors: Mapping[str, str]) -> Collected:
-    failed = {_job_id(row): errors[_job_id(row)] for row in rows if _job_id(row) in errors}
-    for stray in folder.rglob(CREDENTIAL_FILE):
-        stray.unlink()
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    missing = []
-    for row in rows:
-        if _job_id(row) not in failed:
-            asked = [name.strip() for name in str(row.get("TransferOutput") or "").split(",") if name.strip()]
-            place = _proc_folder(folder, row)
-            missing += [str((place / name).relative_to(folder)) for name in asked if not (place / Path(name).name).exists()]
-    return Collected(run_id=run, files=files, missing=sorted(missing), error="; ".join(f"{job}: {why}" for job, why in failed.items()))
-
-
-def _proc_folder(folder: Path, row: Mapping[str, Any]) -> Path:
-    return folder if (row.get("TotalSubmitProcs") or 1) == 1 else folder / f"process-{row['ProcId']}"
-
-
-def _job_id(row: Mapping[str, Any]) -> str:
-    return f"{row['ClusterId']}.{row['ProcId']}"
-
-
-def _members(run_ids: Iterable[str]) -> Iterator[str]:
-    """Constraints that together match these runs. A run id has no character that a ClassAd string would need escaped."""
-    for batch in _batches(sorted(run_ids), RUNS_PER_QUERY):
-        for run in batch:
-            parse_run_id(run)
-        yield f'stringListMember({RUN_ID_ATTRIBUTE}, "{",".join(batch)}")'
-
-
-def _since(run_ids: Iterable[str]) -> str:
-    """Where a look back can end: what entered its last status before the oldest of these jobs existed cannot be one of them.
-
-    A UUIDv7 holds its time. Jobs stand in the history in the order in which they left the queue, up to LeaveJobInQueue late; a
-    day more for clocks that differ. Empty, for all of the history, when an id tells no time.
-    """
-    oldest = None
-    for run in run_ids:
-        job = UUID(parse_run_id(run)[0])
-        if job.version != 7:
-            return ""
-        made = (job.int >> 80) / 1000
-        oldest = made if oldest is None else min(oldest, made)
-    return f"EnteredCurrentStatus < {int(oldest) - LEAVE_IN_QUEUE_S - 86_400}" if oldest is not None else ""
-
-
-def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:1000] or "-"

@@ -180,7 +180,9 @@ class Worker:
         description = htcondor2.Submit.from_dag(
             run["dag"], {"force": True, "DagmanPath": dagman, "AllowVersionMismatch": True, **run["options"]}
         )
-        environment = {"_CONDOR_DAGMAN_LOG": f"{run['dag']}.dagman.out", "_CONDOR_MAX_DAGMAN_LOG": "0"}
+        # It looks for condor_submit_dag there, which it calls for a workflow within a workflow.
+        path = f"{there.get('BIN') or '/usr/bin'}:/usr/bin:/bin"
+        environment = {"_CONDOR_DAGMAN_LOG": f"{run['dag']}.dagman.out", "_CONDOR_MAX_DAGMAN_LOG": "0", "PATH": path}
         if root := there.get("CONFIG_ROOT"):
             environment["CONDOR_CONFIG"] = os.path.join(root, "condor_config")  # noqa: PTH118 - as above
         words = " ".join(f"{name}={value}" for name, value in environment.items())
