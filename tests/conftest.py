@@ -23,6 +23,9 @@ from jobledger_devstack import Stack, StackOptions
 from jobledger_devstack.model import Endpoints
 from jobledger_devstack.temporary import temporary_stack
 from jobledger_kit.bus import ensure_topics
+from tests.support.access_point import access_point
+
+__all__ = ["access_point"]  # a fixture that is defined elsewhere
 
 PARTITIONS = 4
 

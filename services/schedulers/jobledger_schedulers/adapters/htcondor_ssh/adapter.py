@@ -305,8 +305,7 @@ class HTCondorSshAdapter:
     async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
         """Read what a run has written to `stdout` or `stderr`, from `offset` on, while it runs or until its output is collected.
 
-        It grows while the run goes on unless the job sets stream_output=false. Raises NotSupported for another stream, and Refused when
-        there is nothing (any more).
+        Raises NotSupported for another stream, and Refused when there is nothing yet, nothing any more, or too much (see `script.live`).
         """
         if stream not in STREAMS:
             raise NotSupported(f"what can be followed is {' and '.join(STREAMS)}, not {stream!r}")
@@ -314,10 +313,24 @@ class HTCondorSshAdapter:
         out = f"{self._folder(run_id)}/{script.OUTPUTS}"
         sftp = await self._link.sftp()
         paths = [f"{out}/{STREAMS[stream]}", f"{out}/process-{process:d}/{STREAMS[stream]}"]
-        found = await read_from(sftp, paths, max(0, offset), max_bytes, timeout_s=self._settings.timeout_s)
+        offset = max(0, offset)
+        found = await read_from(sftp, paths, offset, max_bytes, timeout_s=self._settings.timeout_s)
+        if found is not None and found.size:
+            return found  # it has ended, or streams its output
+        look = await self._look([run_id], everything=False)
+        for row in look.queue:
+            if row.get("ProcId") == process and row.get("JobStatus") == JobStatus.RUNNING:
+                return await self._live(run_id, f"{row['ClusterId']}.{process:d}", stream, offset, max_bytes)
         if found is None:
-            raise Refused("the run has not begun to write, or its output was collected already")
+            raise Refused("the run does not run yet, or its output was collected already")
         return found
+
+    async def _live(self, run_id: str, job_id: str, stream: str, offset: int, max_bytes: int) -> Tail:
+        step = script.live(run_id, job_id, stderr=stream == "stderr", offset=offset, max_bytes=max_bytes)
+        seen = script.live_of((await self._steps({"live": step}))["live"], offset)
+        if seen.size < offset:  # it was begun anew, for another execution
+            return await self._live(run_id, job_id, stream, 0, max_bytes)
+        return seen
 
     def _folder(self, run_id: str) -> str:
         parse_run_id(run_id)

@@ -13,6 +13,7 @@ Error texts were captured from the tools of 23.9 (tests/data/htcondor/ssh-23.9.6
 
 from __future__ import annotations
 
+import base64
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ from jobledger_schedulers.adapters.port import (
     Refused,
     RunSpec,
     SchedulerError,
+    Tail,
     Unreachable,
 )
 
@@ -39,6 +41,8 @@ DESCRIPTION, SUBMITTED, LOCK = "job.sub", "job.submitted", "job.lock"
 INPUTS, OUTPUTS = "in", "out"
 TOOLS = ("condor_submit", "condor_q", "condor_history", "condor_rm", "condor_ping", "tar", "flock")
 LOCK_WAIT_S = 5
+MAX_LIVE_BYTES = 8 * 2**20
+"""Of what a run has written so far, as much can be looked at before it ends."""
 
 _HOME = re.compile(r"/[\w./@+-]*\Z", re.ASCII)
 _TERSE = re.compile(r"\b(\d+)\.\d+ - \d+\.\d+")
@@ -118,8 +122,9 @@ def folders() -> str:
 
 
 def act(tool: str, constraint: str, reason: str) -> str:
-    """Act on jobs. condor_suspend and condor_continue take no reason."""
-    why = f" -reason {shlex.quote(reason)}" if tool in ("condor_rm", "condor_hold", "condor_release") else ""
+    """Act on jobs. condor_suspend and condor_continue take no reason; the others lose one that has a `"` or ends with a backslash."""
+    said = reason.replace('"', "'").replace("\\", "/")
+    why = f" -reason {shlex.quote(said)}" if tool in ("condor_rm", "condor_hold", "condor_release") else ""
     return f"{tool} -constraint {shlex.quote(constraint)}{why} 2>&1"
 
 
@@ -164,6 +169,21 @@ def _checked(run_id: str) -> str:
     return shlex.quote(run_id)
 
 
+def live(run_id: str, job_id: str, *, stderr: bool, offset: int, max_bytes: int) -> str:
+    """What a job that runs has written, from its sandbox: how many bytes there are, and a piece of them in base64.
+
+    condor_tail knows no offsets, only last bytes: so all of it is brought to the access point, as far as `MAX_LIVE_BYTES`, and cut there.
+    """
+    which = "-no-stdout -stderr" if stderr else ""
+    return f"""\
+cd "$base/"{_checked(run_id)} || exit
+copy=live.$$
+trap 'rm -f "$copy"' EXIT
+condor_tail -maxbytes {MAX_LIVE_BYTES} {which} {shlex.quote(job_id)} >"$copy" || exit
+wc -c <"$copy"
+tail -c +{int(offset) + 1} "$copy" | head -c {int(max_bytes)} | base64"""
+
+
 # -- answers ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +202,17 @@ def home_of(text: str) -> str:
     if not _HOME.match(text):
         raise Incompatible(f"the home folder {text[:200]!r} at the access point has characters that HTCondor's file lists cannot carry")
     return text.rstrip("/")
+
+
+def live_of(text: str, offset: int) -> Tail:
+    """What a `live` step says. Raises Refused when there is more than can be looked at."""
+    size_text, _, encoded = text.strip().partition("\n")
+    size = int(size_text)
+    if size >= MAX_LIVE_BYTES:
+        raise Refused(
+            f"the run has written more than {MAX_LIVE_BYTES} bytes: more can be seen only when it has ended, or with stream_output=true"
+        )
+    return Tail(data=base64.b64decode(encoded), offset=min(offset, size), size=size)
 
 
 def identity_of(text: str) -> str:
@@ -215,8 +246,8 @@ def found_nothing(said: str) -> bool:
 def submit_file(spec: RunSpec, folder: str) -> tuple[str, int]:
     """The submit description of a run whose folder is `folder` there, as text; and its number of processes. Raises NotSubmittable.
 
-    It is the bindings' description but for where things lie. Output is streamed unless the user says otherwise, so that it can be followed
-    while the run goes on; on 23.9 that does not keep a job from surviving its schedd.
+    It is the bindings' description but for where things lie. Output is not streamed unless the user says so: HTCondor (23.9) loses what is
+    in the pipe when a streaming program ends, up to 64 KiB of its last words.
     """
     if spec.workflow is not None:
         raise NotSubmittable("a workflow needs HTCondor's own protocol (transport bindings): by ssh it is not supported")
@@ -226,8 +257,6 @@ def submit_file(spec: RunSpec, folder: str) -> tuple[str, int]:
     del description[f"My.{SUBMITTER_ATTRIBUTE}"]  # it marks what is spooled
     if made.count > 1:
         description["initialdir"] = literal(f"{folder}/{OUTPUTS}/process-$(Process)")
-    for name in ("stream_output", "stream_error"):
-        description.setdefault(name, "true")
     return "".join(f"{name} = {value}\n" for name, value in description.items()) + f"queue {made.count}\n", made.count
 
 
