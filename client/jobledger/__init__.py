@@ -25,6 +25,15 @@ from jobledger.compute import (
     list_schedulers,
 )
 from jobledger.condor_job import CondorJob
+from jobledger.condor_workflow import (
+    CondorWorkflow,
+    CondorWorkflowFinalNode,
+    CondorWorkflowJobNode,
+    CondorWorkflowNode,
+    CondorWorkflowSpliceNode,
+    CondorWorkflowSubdagNode,
+    NodeView,
+)
 from jobledger.connection import Connection
 from jobledger.dask_job import DaskJob
 from jobledger.errors import JobledgerError
@@ -39,6 +48,12 @@ __all__ = [
     "Cluster",
     "ClusterManager",
     "CondorJob",
+    "CondorWorkflow",
+    "CondorWorkflowFinalNode",
+    "CondorWorkflowJobNode",
+    "CondorWorkflowNode",
+    "CondorWorkflowSpliceNode",
+    "CondorWorkflowSubdagNode",
     "Connection",
     "DaskJob",
     "FileInfo",
@@ -47,6 +62,7 @@ __all__ = [
     "JobManager",
     "JobView",
     "JobledgerError",
+    "NodeView",
     "Scheduler",
     "create_condor_scheduler",
     "create_dask_scheduler",
