@@ -187,3 +187,29 @@ on conflict (run_id, node) do update set told = excluded.told, state = excluded.
 -- name: forget_nodes
 -- Forgets the nodes of runs that are over.
 delete from run_nodes where run_id = any($1::text[]);
+
+-- name: save_setting
+-- Stores the folded stream of what an app needs.
+insert into settings (label, name, declared, scheduler, version, state) values ($1, $2, $3, $4, $5, $6)
+on conflict (label, name) do update set
+    declared = excluded.declared, scheduler = excluded.scheduler, version = excluded.version, state = excluded.state;
+
+-- name: page_of_settings
+-- What apps need, after a label and name, each with the scheduler that it says it has.
+select settings.state, schedulers.state as scheduler_state
+from settings left join schedulers on schedulers.name = settings.scheduler
+where settings.declared and (settings.label, settings.name) > ($1, $2)
+order by settings.label, settings.name limit $3;
+
+-- name: settings_of
+-- What one app needs.
+select settings.state, schedulers.state as scheduler_state
+from settings left join schedulers on schedulers.name = settings.scheduler
+where settings.declared and settings.label = $1
+order by settings.name;
+
+-- name: setting
+-- One of those.
+select settings.state, schedulers.state as scheduler_state
+from settings left join schedulers on schedulers.name = settings.scheduler
+where settings.declared and settings.label = $1 and settings.name = $2;

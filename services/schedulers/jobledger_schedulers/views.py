@@ -81,6 +81,17 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     position: str
 
 
+class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a check, what it found, and what to do about it."""
+
+    name: str  #: dns, tcp, host_key, answer, authentication, authorization, version, queue, slots, workers or clock
+    title: str
+    outcome: Literal["ok", "failed", "skipped"]
+    time_ms: float
+    explanation: str
+    advice: str = ""
+
+
 class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of contacting a scheduler."""
 
@@ -89,7 +100,8 @@ class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latency_ms: float
     version: str = ""
     identity: str = ""  #: who we are to it
-    detail: str = ""  #: when it is not reachable: why
+    detail: str = ""  #: why the first step that failed did
+    steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
 class ListQuery(Input, frozen=True, kw_only=True):
@@ -137,7 +149,9 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
     """Show a scheduler: all of it but its secrets, or what everybody may know."""
     state = row.state
     if not full:
-        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version)
+        # Why it is degraded concerns whoever has runs there; why it is down may speak of addresses and credentials.
+        why = state.health_detail if state.health == "degraded" else None
+        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version, health_detail=why)
     return SchedulerView(
         name=state.name,
         type=state.type,

@@ -34,7 +34,7 @@ _WORDS: Mapping[int, str] = {1: "idle", 2: "running", 4: "completed", 5: "held"}
 
 
 class MemoryPoolView:
-    """See `views.PoolView` and `views.Examinable`."""
+    """See `views.PoolView`."""
 
     def __init__(self, scheduler: MemoryScheduler) -> None:
         self.scheduler = scheduler

@@ -224,6 +224,10 @@ class PoolView(Protocol):
         """Who we are to each daemon."""
         ...
 
+    async def examine(self) -> list[Finding]:
+        """Take the steps of a check in order, and end where the next would make no sense. What goes wrong is a finding, no error."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections and processes. Idempotent."""
         ...
@@ -240,17 +244,12 @@ class WorkersView(Protocol):
         """Its tasks, counted by name and state."""
         ...
 
-    async def close(self) -> None:
-        """Let go of connections. Idempotent."""
+    async def examine(self) -> list[Finding]:
+        """Take the steps of a check in order, and end where the next would make no sense. What goes wrong is a finding, no error."""
         ...
 
-
-@runtime_checkable
-class Examinable(Protocol):
-    """What can look at itself step by step."""
-
-    async def examine(self) -> list[Finding]:
-        """Take the steps in order, and end after the first that makes the others pointless. Raises nothing that a finding can say."""
+    async def close(self) -> None:
+        """Let go of connections. Idempotent."""
         ...
 
 

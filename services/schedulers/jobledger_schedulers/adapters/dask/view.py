@@ -22,7 +22,7 @@ STATES = ("memory", "erred", "released", "processing", "waiting")
 
 
 class DaskView:
-    """One Dask scheduler. See `views.WorkersView` and `views.Examinable`."""
+    """One Dask scheduler. See `views.WorkersView`."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._timeout_s = min(timeout_s, VIEW_TIMEOUT_S)
@@ -111,7 +111,8 @@ class DaskView:
         if not workers.total:
             advice = "Tasks will wait. Start workers (`dask worker tcp://...`) or scale the cluster."
             return _finding("workers", "it has no workers", ok=False, advice=advice)
-        return _finding("workers", f"{workers.total} workers with {workers.threads} threads")
+        who = f"{workers.total} workers" if workers.total != 1 else "1 worker"
+        return _finding("workers", f"{who} with {workers.threads} threads in all")
 
     async def _in_step(self) -> Finding | None:
         """The scheduler does not tell its time, but when, by its clock, it last heard of a worker: the latest is moments ago."""

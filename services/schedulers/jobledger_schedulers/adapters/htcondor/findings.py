@@ -82,13 +82,13 @@ def _version(row: Facts, token: str, now: datetime) -> Finding:
 
 def _queue(row: Facts, token: str, now: datetime) -> Finding:
     n = row["counts"]
-    words = f"{n['Jobs']} jobs in the queue: {n['Running']} running, {n['Idle']} idle, {n['Held']} held"
+    words = f"{counted(n['Jobs'], 'job')} in the queue: {n['Running']} running, {n['Idle']} idle, {n['Held']} held"
     return Finding(step="queue", ok=True, time_ms=row["ms"], explanation=words)
 
 
 def _slots(row: Facts, token: str, now: datetime) -> Finding:
     missing = shortages(row)
-    words = "; ".join(missing) or f"{row['slots']} slots, and a negotiator that hands them out"
+    words = "; ".join(missing) or f"{counted(row['slots'], 'slot')}, and a negotiator that hands them out"
     advice = "Jobs will wait. Look at the central manager: are condor_negotiator and the execution points running?" if missing else ""
     return Finding(step="slots", ok=not missing, time_ms=row["ms"], explanation=words, advice=advice)
 
@@ -123,6 +123,11 @@ def shortages(counts: Facts) -> list[str]:
     if not counts["slots"]:
         missing.append("the pool has no slots: no startd reports to its collector")
     return missing
+
+
+def counted(number: int, what: str) -> str:
+    """`1 slot`, `2 slots`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

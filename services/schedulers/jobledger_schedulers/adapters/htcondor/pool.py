@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 class HTCondorPoolView:
-    """One pool, seen with one identity. See `views.PoolView` and `views.Examinable`."""
+    """One pool, seen with one identity. See `views.PoolView`."""
 
     def __init__(self, settings: AdapterSettings, timeout_s: float = VIEW_TIMEOUT_S) -> None:
         self._settings = replace(settings, timeout_s=min(settings.timeout_s, timeout_s))
