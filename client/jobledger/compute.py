@@ -59,7 +59,8 @@ class Scheduler:
         self.known_host_key = str(more.pop("known_host_key", "") or "")
         self.dashboard = str(more.pop("dashboard", "") or "")
         self.timeout_s: float | None = more.pop("timeout_s", None)
-        self._secrets = {name: str(more.pop(name)) for name in SECRETS if more.get(name)}
+        secrets = {name: more.pop(name, None) for name in SECRETS}
+        self._secrets = {name: str(value) for name, value in secrets.items() if value}
         self.health, self.health_detail, self.version = "", "", ""
         self._saved = False
         self._connection = connection
