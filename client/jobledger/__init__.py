@@ -36,9 +36,10 @@ from jobledger.condor_workflow import (
 )
 from jobledger.connection import Connection
 from jobledger.dask_job import DaskJob
-from jobledger.errors import JobledgerError
+from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound
 from jobledger.job_manager import JobManager
 from jobledger.jobs import BasicJob, Job
+from jobledger.scheduler_settings import SchedulerSetting
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 
 __all__ = [
@@ -64,6 +65,9 @@ __all__ = [
     "JobledgerError",
     "NodeView",
     "Scheduler",
+    "SchedulerSetting",
+    "SettingNotAssigned",
+    "SettingNotFound",
     "create_condor_scheduler",
     "create_dask_scheduler",
     "create_scheduler",

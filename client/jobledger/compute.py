@@ -13,6 +13,7 @@ import msgspec
 
 from jobledger.connection import Connection, default_connection
 from jobledger.errors import NotFound
+from jobledger.pool import Looks
 
 SECRETS = ("password", "private_key", "private_key_pass", "token")
 
@@ -36,6 +37,17 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
     secrets_set: list[str] | None = None  #: which credentials are kept there
 
 
+class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a check, what it found, and what to do about it."""
+
+    name: str  #: dns, tcp, host_key, answer, authentication, authorization, version, queue, slots, workers or clock
+    title: str
+    outcome: str  #: ok, failed or skipped
+    time_ms: float = 0.0
+    explanation: str = ""
+    advice: str = ""
+
+
 class SchedulerCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What came of contacting a scheduler."""
 
@@ -44,10 +56,11 @@ class SchedulerCheck(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float = 0.0
     version: str = ""
     identity: str = ""  #: who Jobledger is to it
-    detail: str = ""  #: when it is not reachable: why
+    detail: str = ""  #: why the first step that failed did
+    steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
-class Scheduler:
+class Scheduler(Looks):
     """An HTCondor pool or a Dask scheduler that jobs can be handed to. Assign it to a job's `scheduler`, or use its name."""
 
     def __init__(self, name: str, type: str, host: str, *, connection: Connection | None = None, **more: Any) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.padding import Padding
 from rich.text import Text
 
-from jobledger.cli.output import as_json, connected, dump, show_fields, show_table
+from jobledger.cli.output import as_json, connected, console, dump, show_fields, show_table
 from jobledger.compute import Scheduler
 from jobledger.connection import Connection
 
+STEP_STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 HEALTH_STYLES = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 
@@ -109,15 +111,15 @@ def register(connection: Connection, name: str, type_: str, host: str, **asked: 
 @as_json
 @connected
 def check(connection: Connection, name: str, machine: bool) -> None:
-    """Contact a scheduler now and say what was found.
+    """Contact a scheduler now, step by step, and say what was found.
 
-    Exit code 1 when it is not reachable.
+    Exit code 1 when a step failed without which no run gets there.
     """
     item = connection.schedulers.post(f"/schedulers/{name}/check")
     if machine:
         dump(item)
     else:
-        show_fields(item.items())
+        _show_check(item)
     if not item["reachable"]:
         raise click.exceptions.Exit(1)
 
@@ -130,6 +132,18 @@ def remove(connection: Connection, name: str, force: bool) -> None:
     """Take a scheduler out of the registry."""
     connection.schedulers.delete(f"/schedulers/{name}", {"force": "true"} if force else None)
     click.echo(f"{name} removed")
+
+
+def _show_check(item: dict[str, Any]) -> None:
+    """The steps as a list, each with what was found; what to do stands below those where there is something to do."""
+    for step in item.get("steps") or []:
+        time = f"  ({step['time_ms']:.0f} ms)" if step["outcome"] != "skipped" and step["time_ms"] >= 1 else ""
+        line = Text.assemble((f"{step['outcome']:<8}", STEP_STYLES.get(step["outcome"], "")), (step["title"], "bold"), (time, "dim"))
+        console().print(line)
+        console().print(Padding(Text(step["explanation"]), (0, 0, 0, 8)))
+        if step.get("advice"):
+            console().print(Padding(Text(step["advice"], style="yellow"), (0, 0, 0, 8)))
+    click.echo(f"{item['name']} can be used" if item["reachable"] else f"{item['name']} cannot be used: {item.get('detail', '')}")
 
 
 def _content(path: Path | None, *, strip: bool = True) -> str:

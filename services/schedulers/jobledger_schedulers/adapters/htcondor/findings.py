@@ -58,7 +58,7 @@ def _authentication(row: Facts, token: str, now: datetime) -> Finding:
 
 def _authorization(row: Facts, token: str, now: datetime) -> Finding:
     if row["allowed"]:
-        return Finding(step="authorization", ok=True, time_ms=row["ms"], explanation="we may submit: the access point lets us write")
+        return Finding(step="authorization", ok=True, time_ms=row["ms"], explanation="the access point lets us write")
     return Finding(
         step="authorization",
         ok=False,
