@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from datetime import datetime
 from typing import Any, Final
@@ -61,7 +62,7 @@ class Outlines:
                 await opened.aclose()
                 return Outline([], {}, {})
             raw = b"".join([chunk async for chunk in opened.chunks()])
-            read = outline(msgspec.json.decode(raw, type=WorkflowSpec))
+            read = await asyncio.to_thread(lambda: outline(msgspec.json.decode(raw, type=WorkflowSpec)))
         except (JobledgerError, msgspec.MsgspecError, RecursionError):
             return Outline([], {}, {})
         self._cached[workflow.sha256] = read

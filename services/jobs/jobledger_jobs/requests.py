@@ -6,6 +6,7 @@ verdict from the history: the same verdict that every other reader of the log co
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
@@ -128,7 +129,7 @@ class Requests:
         owner = body.user or caller.viewer.user
         key = check_idempotency_key(caller.idempotency_key)
         job_id = derived_id("job", owner, key) if key else self._new_id(now)
-        raise_faults(check_spec(body.job_type, body.scheduler, body.condor, body.dask, body.workflow))
+        await self._check_spec(body.job_type, body.scheduler, body.condor, body.dask, body.workflow)
         await self._check_scheduler(body.job_type, body.scheduler)
         workflow = await self._check_in(job_id, body.workflow)
         try:
@@ -151,10 +152,19 @@ class Requests:
         if all(value is None for value in msgspec.structs.astuple(body)):
             raise InvalidRequest(errors=[FieldError("$", "names nothing to change")])
         if any(part is not None for part in (body.scheduler, body.condor, body.dask, body.workflow)):
-            raise_faults(check_spec(row["job_type"], *merged_spec(row, body)))
+            await self._check_spec(row["job_type"], *merged_spec(row, body))
             if body.scheduler is not None:
                 await self._check_scheduler(row["job_type"], body.scheduler)
         return await self.ask(alteration(row["id"], body, await self._check_in(row["id"], body.workflow)), caller)
+
+    async def _check_spec(
+        self, job_type: str, scheduler: str, condor: CondorSpec | None, dask: DaskSpec | None, workflow: WorkflowSpec | None
+    ) -> None:
+        """Raise Unprocessable for what does not fit together. Twenty thousand nodes take half a second, and not the loop's."""
+        if workflow is None:
+            raise_faults(check_spec(job_type, scheduler, condor, dask))
+        else:
+            raise_faults(await asyncio.to_thread(check_spec, job_type, scheduler, condor, dask, workflow))
 
     async def _check_in(self, job_id: str, body: WorkflowSpec | None) -> WorkflowSpec | None:
         """Put a workflow that is large into the job's folder, under its digest; return what the event says of it."""

@@ -283,7 +283,7 @@ def test_the_status_file_says_how_every_node_ended() -> None:
 
 def test_without_failed_nodes_dagmans_own_complaint_is_told() -> None:
     assert failure_in_words([], "11/21 ERROR: bad DAG line 3\n") == "DAGMan says: bad DAG line 3"
-    assert failure_in_words([], "all is well") == ""
+    assert failure_in_words([], "11/21 Daemon Log is logging: D_ALWAYS D_ERROR D_STATUS\nDAGMAN_LOG_ON_NFS_IS_ERROR setting: False\n") == ""
 
 
 def test_what_came_back_is_put_in_its_place_once(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ SCHEDULER_UNIVERSE: Final = 7
 NAMED: Final = 5  #: so many failed nodes are named in a message
 
 _FIELD = re.compile(r'^\s*(\w+) = (?:"((?:[^"\\]|\\.)*)"|(-?\d+));', re.MULTILINE)
+_COMPLAINT = re.compile(r"(?<![A-Z_])ERROR:? +(.+)")
 _EXIT_CODE = re.compile(r"failed with status (-?\d+)")
 _EXIT_SIGNAL = re.compile(r"failed with signal (\d+)")
 
@@ -128,11 +129,11 @@ def read_status_file(text: str, prefix: str = "") -> list[NodeReport]:
 
 
 def failure_in_words(nodes: Sequence[NodeReport], dagman_out: str) -> str:
-    """Which nodes failed, for people; or, when none did, what DAGMan itself complained of. Empty when there is nothing to say."""
+    """Which nodes failed, for people; or, when it has not come to any, what DAGMan complained of. Empty when there is nothing to say."""
     failed = [node for node in nodes if node.status == Status.ERROR]
     if failed:
         named = ", ".join(f"{node.node} ({node.message})" for node in failed[:NAMED]) + (", ..." if len(failed) > NAMED else "")
         not_run = sum(1 for node in nodes if node.status == Status.ABORTED)
         return f"{len(failed)} of {len(nodes)} nodes failed: {named}." + (f" {not_run} were not run." if not_run else "")
-    errors = [line.partition("ERROR")[2].strip(" :") for line in dagman_out.splitlines() if "ERROR" in line]
-    return f"DAGMan says: {errors[0][:500]}" if errors else ""
+    complaint = None if nodes else _COMPLAINT.search(dagman_out)
+    return f"DAGMan says: {complaint[1].strip()[:500]}" if complaint else ""
