@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobledger import Connection, create_condor_scheduler, create_dask_scheduler, create_scheduler, get_cluster_manager
+from jobledger.compute import Scheduler
 
 NOWHERE = Connection()
 
@@ -15,8 +16,13 @@ def test_a_condor_scheduler_by_ssh_sends_the_key_and_not_its_path(tmp_path: Path
     key = tmp_path / "id"
     key.write_text("PRIVATE")
     scheduler = create_condor_scheduler("a", "example.org", username="root", private_key_path=str(key), connection=NOWHERE)
-    assert (scheduler.transport, scheduler._secrets) == ("ssh", {"private_key": "PRIVATE"})
+    assert (scheduler.transport, scheduler.port, scheduler._secrets) == ("ssh", 22, {"private_key": "PRIVATE"})
     assert "PRIVATE" not in repr(scheduler)
+
+
+def test_secrets_that_are_empty_are_none() -> None:
+    scheduler = Scheduler("a", "condor", "localhost", connection=NOWHERE, token="", password=None, private_key_pass="x")
+    assert scheduler._secrets == {"private_key_pass": "x"}
 
 
 def test_both_spellings_of_the_type_work() -> None:
