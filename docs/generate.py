@@ -31,12 +31,10 @@ from jobledger_contracts.transitions import REQUESTS
 from jobledger_contracts.verdicts import Outcome, Reason
 from jobledger_jobs import app as jobs_app
 from jobledger_jobs.config import JobsSettings
-from jobledger_kit.application import Application, build_app
+from jobledger_kit.application import Application
 from jobledger_kit.config import SecretUrl, ServiceSettings, describe
-from jobledger_kit.deadletter_routes import DeadLetterRoutes
 from jobledger_provisioner import app as provisioner_app
 from jobledger_provisioner.config import ProvisionerSettings
-from jobledger_provisioner.routes import ClusterRoutes
 from jobledger_schedulers import app as schedulers_app
 from jobledger_schedulers.config import SchedulersSettings
 
@@ -89,12 +87,10 @@ def applications() -> dict[str, Application]:
     absent: Any = Absent()
     database = SecretUrl("postgresql://database/jobledger")
     needed: dict[str, Any] = {"kafka_bootstrap_servers": "kafka:9092", "database_url": database, "access_log": False}
-    clusters = [*DeadLetterRoutes("clusters", absent, 1).routes(), *ClusterRoutes(store=absent, positions=absent, wait_s=0).routes()]
-    title, description = provisioner_app.TITLE, provisioner_app.DESCRIPTION
     return {
         "jobs": jobs_app.build_api(JobsSettings(**needed), absent, absent, {}),
         "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}, absent),
-        "clusters": build_app(clusters, absent, noun="clusters", title=title, description=description, access_log=False),
+        "clusters": provisioner_app.build_api(ProvisionerSettings(**needed), absent, absent, absent, {}),
     }
 
 

@@ -164,6 +164,8 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
             changes[name] = value
     if data.message is not None:
         changes["status_message"] = data.message
+    if status is Status.COMPLETE and data.progress is None and job.progress is not None:
+        changes["progress"] = 1.0
     if all(getattr(job, name) == value for name, value in changes.items()):
         return _NOTHING, superseded(Reason.UNCHANGED)
 

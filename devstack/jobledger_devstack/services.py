@@ -177,12 +177,20 @@ async def introduce(client: httpx.AsyncClient, body: dict[str, Any], note: Path)
     name, digest = body["name"], hashlib.sha256(msgspec.json.encode(body)).hexdigest()
     answer = await client.post("/schedulers", json=body)
     if answer.status_code in {200, 409}:
-        if said.get(name) == digest:
+        if said.get(name) == digest and await _has_secrets(client, body):
             return
         answer = await client.put(f"/schedulers/{name}", json=body)
     if answer.is_error:
         raise PartFailed(Registration.name, f"the schedulers service refused {name}: {answer.status_code} {answer.text[:500]}")
     write_atomically(note, msgspec.json.encode({**said, name: digest}), mode=0o600)
+
+
+async def _has_secrets(client: httpx.AsyncClient, body: dict[str, Any]) -> bool:
+    """Credentials are no part of the log: a service whose database was lost knows the scheduler again, but not how to get in."""
+    if "token" not in body:
+        return True
+    answer = await client.get(f"/schedulers/{body['name']}")
+    return not answer.is_error and "token" in answer.json().get("secrets_set", ())
 
 
 def condor_body(port: int, idtoken: str) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Final
 
-from starlette.routing import Route
-
 from jobledger_contracts import topics
-from jobledger_kit.application import Check, build_app
+from jobledger_kit.application import Application, Check, build_app
 from jobledger_kit.auth import Access
 from jobledger_kit.clock import SystemClock
 from jobledger_kit.deadletter_routes import DeadLetterRoutes
@@ -26,6 +24,24 @@ TITLE: Final = "Jobledger provisioner"
 DESCRIPTION: Final = "Clusters: what is wanted of them, and what was seen of them."
 
 
+def build_api(
+    settings: ProvisionerSettings, store: ProvisionerStore, access: Access, positions: Positions, checks: dict[str, Check]
+) -> Application:
+    """Build the HTTP application over the adapters."""
+    clusters = ClusterRoutes(store=store, positions=positions, wait_s=settings.read_wait_s)
+    letters = DeadLetterRoutes("clusters", DeadLetters(store.pool, CONSUMER), settings.partitions)
+    return build_app(
+        [*letters.routes(), *clusters.routes()],
+        access,
+        noun="clusters",
+        title=TITLE,
+        description=DESCRIPTION,
+        checks=checks,
+        max_body_bytes=settings.max_body_bytes,
+        access_log=settings.access_log,
+    )
+
+
 async def serve(settings: ProvisionerSettings) -> int:
     """Run the parts that the role asks for, until a signal comes. Returns the exit code."""
     async with AsyncExitStack() as stack:
@@ -35,24 +51,13 @@ async def serve(settings: ProvisionerSettings) -> int:
         positions = Positions(store, CONSUMER)
         checks: dict[str, Check] = {"database": access.ping}
         parts: list[Part] = []
-        routes: list[Route] = []
         if settings.role in ("all", "projector"):
             parts.append(_projector_part(settings, store))
         if settings.role in ("all", "api"):
             parts.append(Part(name="positions", run=positions.run))
-            clusters = ClusterRoutes(store=store, positions=positions, wait_s=settings.read_wait_s)
-            letters = DeadLetterRoutes("clusters", DeadLetters(store.pool, CONSUMER), settings.partitions)
-            routes += [*letters.routes(), *clusters.routes()]
-        app = build_app(
-            routes,
-            access,
-            noun="clusters",
-            title=TITLE,
-            description=DESCRIPTION,
-            checks=checks,
-            max_body_bytes=settings.max_body_bytes,
-            access_log=settings.access_log,
-        )
+            app = build_api(settings, store, access, positions, checks)
+        else:
+            app = build_app([], access, noun="clusters", title=TITLE, checks=checks, access_log=settings.access_log)
         parts.append(http_part(app, host=settings.http_host, port=settings.http_port, data_dir=settings.data_dir))
         return await run_service(parts, shutdown_timeout_s=settings.shutdown_timeout_s)
 

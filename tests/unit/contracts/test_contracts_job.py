@@ -159,6 +159,12 @@ class TestReports:
     def test_what_says_nothing_new_is_superseded(self) -> None:
         in_status(Status.RUNNING).when(report("RUN", at_s=3)).then(SUPERSEDED, Reason.UNCHANGED).nothing_else_changed()
 
+    def test_a_run_that_ends_well_has_made_all_its_progress(self) -> None:
+        half = in_status(Status.RUNNING).and_given(report("Running", at_s=3, progress=0.5))
+        half.when(report("Complete", at_s=4)).then(APPLIED, progress=1.0)
+        half.when(report("Error", at_s=4)).then(APPLIED, progress=0.5)
+        in_status(Status.RUNNING).when(report("Complete", at_s=4)).then(APPLIED, progress=None)
+
     def test_the_same_status_may_bring_news(self) -> None:
         got = in_status(Status.RUNNING).when(report("Running", at_s=3, progress=0.5, message="half"))
         got.then(APPLIED, progress=0.5, status_message="half")

@@ -245,12 +245,15 @@ def test_logs_without_a_part_says_which_there_are(tmp_path: Path) -> None:
 class Registry:
     """A schedulers service as registration sees it: creates once, then says 409, takes replacements."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets_set: list[str] | None = None) -> None:
         self.known: dict[str, bytes] = {}
         self.calls: list[str] = []
+        self.secrets_set = secrets_set or []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.calls.append(request.method)
+        if request.method == "GET":
+            return httpx.Response(200, json={"secrets_set": self.secrets_set})
         if request.method == "POST":
             if self.known:
                 return httpx.Response(409)
@@ -258,6 +261,22 @@ class Registry:
             return httpx.Response(201)
         self.known[request.url.path.rpartition("/")[2]] = request.content
         return httpx.Response(200)
+
+
+@pytest.mark.parametrize(("kept", "calls"), [(["token"], ["POST", "POST", "GET"]), ([], ["POST", "POST", "GET", "PUT"])])
+def test_credentials_that_the_service_has_lost_are_sent_again(tmp_path: Path, kept: list[str], calls: list[str]) -> None:
+    import asyncio
+
+    registry, note = Registry(secrets_set=kept), tmp_path / "registered.json"
+
+    async def twice() -> None:
+        async with httpx.AsyncClient(base_url="http://schedulers", transport=httpx.MockTransport(registry)) as client:
+            for _ in range(2):
+                await introduce(client, {"name": "local-condor", "token": "t"}, note)
+
+    asyncio.run(twice())
+
+    assert registry.calls == calls
 
 
 @pytest.mark.parametrize(("second_port", "calls"), [(1, ["POST", "POST"]), (2, ["POST", "POST", "PUT"])])

@@ -13,6 +13,8 @@ RUNS_PER_QUERY = 250
 """Run ids in one constraint: some 10 kB of text."""
 ASK_FOR_ALL_FROM = 100
 """From so many runs on, `observe` asks for all of ours instead of naming them."""
+UNSAID = "nobody said why"
+"""HTCondor drops an action's code when its reason is empty."""
 LEAVE_IN_QUEUE_S = 10 * 86_400
 """How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
 
@@ -48,4 +50,4 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:1000] or "-"
+    return " ".join(text.split())[:1000] or UNSAID
