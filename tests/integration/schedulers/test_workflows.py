@@ -170,6 +170,27 @@ async def test_scripts_splices_workflows_within_noops_and_the_final_node_run(con
     assert (folder / "run-1/nodes/sub+b/b.txt").exists()
 
 
+async def test_killed_while_a_workflow_runs_it_hands_nothing_over_twice_and_tells_every_node(
+    condor: Service, view: LogView, workspaces: Path, pool: Stack
+) -> None:
+    job_id = fresh_job_id()
+    prepare(workspaces, job_id)
+    steps = [NodeSpec(name=f"n{i}", condor=job("make.sh", "x.txt"), parents=[f"n{i - 1}"] if i else []) for i in range(4)]
+    await view.run("pool", workflow=WorkflowSpec(nodes=steps), job_id=job_id)
+    for seen in (0, 1, 2):
+        await view.until(job_id, lambda _, seen=seen: len(view.nodes(job_id)) == 4 and _done(view, job_id) >= seen, timeout_s=60)
+        condor.kill()
+        condor.start(wait=False)
+    await view.until(job_id, Status.COMPLETE, timeout_s=120)
+
+    assert set(statuses(view, job_id).values()) == {"Complete"}
+    assert len(submissions_by_run(pool)[f"{job_id}.1"]) == 5
+
+
+def _done(view: LogView, job_id: str) -> int:
+    return sum(1 for node in view.nodes(job_id).values() if node.status is Status.COMPLETE)
+
+
 async def test_a_workflow_that_was_changed_in_its_file_is_refused(condor: Service, view: LogView, workspaces: Path) -> None:
     job_id = fresh_job_id()
     folder = prepare(workspaces, job_id)

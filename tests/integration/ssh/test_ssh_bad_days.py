@@ -329,7 +329,7 @@ async def test_processes_get_folders_of_their_own(access_point: Stack, tmp_path:
 
 
 async def test_what_a_shell_might_take_for_its_own_arrives_as_it_is(access_point: Stack, tmp_path: Path) -> None:
-    evil = "$(touch /tmp/jobledger-was-here) `id` ; rm -rf ~ ' \" && x"
+    evil = "$(touch /tmp/jobledger-was-here) `id` ; touch ~/evil ' \" && x"
     (tmp_path / "it's $HOME.txt").write_text("named badly")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "inside.txt").write_text("inside")

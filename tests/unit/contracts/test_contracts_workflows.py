@@ -103,11 +103,16 @@ def test_names_that_reports_use() -> None:
     assert count_nodes(workflow) == 7
 
 
-def test_twenty_thousand_nodes_in_a_chain_are_checked_within_a_second() -> None:
+def test_checking_a_chain_takes_time_as_it_is_long() -> None:
     chain = [node("n0"), *(node(f"n{i}", f"n{i - 1}") for i in range(1, MAX_NODES))]
-    started = time.perf_counter()
-    assert faults(*chain) == []
-    assert time.perf_counter() - started < 1.0
+
+    def check_s(count: int) -> float:
+        started = time.process_time()
+        assert faults(*chain[:count]) == []
+        return time.process_time() - started
+
+    short_s = min(check_s(MAX_NODES // 10) for _ in range(3))
+    assert check_s(MAX_NODES) < 40 * short_s  # a quadratic check would take 100 times as long
     back = [msgspec.structs.replace(chain[0], parents=[f"n{MAX_NODES - 1}"]), *chain[1:]]
     assert "... -> " in faults(*back)[0]
 

@@ -61,6 +61,7 @@ def test_database_that_is_there_replaces_ours() -> None:
     [
         (StackOptions(parts=frozenset({"redis"})), "no part redis"),
         (StackOptions(parts=frozenset({"services"})), "need the parts kafka and postgres"),
+        (StackOptions(parts=frozenset({"ssh"})), "needs the part condor"),
         (StackOptions(slots=0), "slots must be at least 1"),
         (StackOptions(job_requirements=(Path("/nowhere/r.txt"),)), "does not exist"),
     ],

@@ -81,7 +81,9 @@ def nodes_changed(run: Run, fresh: Sequence[tuple[NodeReport, Told]], now: datet
     events = []
     for start in range(0, len(fresh), NODES_AT_ONCE):
         part = fresh[start : start + NODES_AT_ONCE]
-        nodes = [msgspec.structs.replace(report, message=shortened(report.message) if report.message else None) for report, _ in part]
+        nodes = [
+            msgspec.structs.replace(report, message=None if report.message is None else shortened(report.message)) for report, _ in part
+        ]
         what = derived_id("nodes", *(f"{told.told}:{msgspec.json.encode(report).decode()}" for report, told in part))
         data = NodeStatusChanged(job_id=run.job_id, run=run.run, nodes=nodes)
         events.append(_event(run, data, derived_id("nodes", run.run_id, what), now))

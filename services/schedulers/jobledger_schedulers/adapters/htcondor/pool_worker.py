@@ -195,7 +195,7 @@ def parsed(constraint: str) -> str:
         raise BadPart("constraint", "it holds characters that cannot be printed")
     try:
         classad2.ExprTree(f"({text})")  # alone, the parser would take one expression and leave what follows a semicolon
-        return str(classad2.ExprTree(text))
+        return str(classad2.ExprTree(text)).replace("\n", " ")  # it breaks lines in lists; a text's own line ends are escaped
     except (classad2.ClassAdException, ValueError, TypeError) as error:
         # The library appends whichever error it met last, which may be an old one: only the parser's own words are passed on.
         _, found, words = " ".join(str(error).split()).partition("while parsing classad:")

@@ -1,6 +1,6 @@
 """What a shell on the access point is told, and what its answers say. Pure.
 
-A script is a function that is called in its last line, so that one which is cut off half-way does nothing. Its answer is cut into
+A script is a function that is called in its last line, so that one which is cut off is done whole or not at all. Its answer is cut into
 sections by lines with a mark of its own: what a login script prints around them is nobody's answer. Whatever comes from outside is
 quoted by shlex; runs are named by ids that were checked.
 
