@@ -12,10 +12,28 @@ from typing import Any
 import msgspec
 
 from jobledger.connection import Connection, default_connection
-from jobledger.errors import NotFound
+from jobledger.errors import InvalidArgument, NotFound
 from jobledger.pool import Looks
+from jobledger_contracts.scheduler_events import SchedulerName
 
 SECRETS = ("password", "private_key", "private_key_pass", "token")
+NAME_RULE = "has up to 128 letters, digits, dots, hyphens and underscores, and begins with a letter or a digit"
+
+
+def check_scheduler_name(name: str) -> str:
+    """Return the name of a scheduler if it can be one. Raises `InvalidArgument`, with the rule in words."""
+    if not is_scheduler_name(name):
+        raise InvalidArgument(f"{name[:200]!r} is no name of a scheduler: it {NAME_RULE}")
+    return name
+
+
+def is_scheduler_name(name: str) -> bool:
+    """True for what the contracts allow as a scheduler's name."""
+    try:
+        msgspec.convert(name, SchedulerName)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +103,13 @@ class Scheduler(Looks):
         """How Jobledger is reached."""
         return self._connection or default_connection()
 
-    def save(self) -> None:
-        """Register the scheduler, or change the one of this name. Administrators only. Safe to repeat."""
+    def save(self, *, replace: bool = False) -> None:
+        """Register the scheduler, or send what it is now if it came from there. Administrators only. Safe to repeat.
+
+        Raises `Refused` when another one has the name, unless `replace`: then that one becomes this one, and credentials that are not
+        given stay as they are. Raises `InvalidArgument` for what cannot be a name.
+        """
+        check_scheduler_name(self.name)
         body = {
             "name": self.name,
             "type": self.type,
@@ -101,7 +124,7 @@ class Scheduler(Looks):
             **self._secrets,
         }
         body = {name: value for name, value in body.items() if value}
-        if self._saved:
+        if self._saved or replace:
             self.connection.schedulers.put(f"/schedulers/{self.name}", body)
         else:
             self.connection.schedulers.post("/schedulers", body)
@@ -138,6 +161,8 @@ def list_schedulers(*, connection: Connection | None = None) -> list[Scheduler]:
 
 def get_scheduler(name: str, *, connection: Connection | None = None) -> Scheduler | None:
     """The scheduler of that name, or None when there is none."""
+    if not is_scheduler_name(name):
+        return None
     link = connection or default_connection()
     try:
         answer = link.schedulers.get(f"/schedulers/{name}")

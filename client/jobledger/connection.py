@@ -13,15 +13,18 @@ from typing import Self
 
 import msgspec
 
-from jobledger.errors import NotConfigured
+from jobledger.errors import NotConfigured, StillStarting
 from jobledger.http import ServiceClient
 
 SERVICES = ("jobs", "schedulers", "clusters")
 NO_ADDRESS = (
     "do not know where Jobledger's {noun} service is: start a local stack with `jobledger up`, or set JOBLEDGER_{upper}_URL "
-    "(and JOBLEDGER_API_KEY_FILE), or pass {noun}_url"
+    "(and JOBLEDGER_API_KEY_FILE)"
 )
-NO_KEY = "there is no API key: set JOBLEDGER_API_KEY_FILE (or JOBLEDGER_API_KEY), or pass api_key"
+NO_KEY = "there is no API key: set JOBLEDGER_API_KEY_FILE (or JOBLEDGER_API_KEY)"
+STARTING = "the local stack in {home} is still starting; `jobledger status` shows how far it is"
+SUPERVISOR = b"jobledger_devstack.supervisor"
+"""What the command line of a local stack's supervisor holds."""
 
 
 class _Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,15 @@ class _Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     schedulers_url: str = ""
     clusters_url: str = ""
     admin_key_file: str = ""
+    starting: bool = False  #: ours: the stack is on its way up, and what the file said of the time before counts no more
+
+
+class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What we read of a local stack's state.json."""
+
+    running: bool = False
+    complete: bool = False
+    supervisor_pid: int | None = None
 
 
 class Connection:
@@ -45,6 +57,7 @@ class Connection:
         self.urls = {"jobs": jobs_url.rstrip("/"), "schedulers": schedulers_url.rstrip("/"), "clusters": clusters_url.rstrip("/")}
         self._api_key = api_key
         self._timeout_s = timeout_s
+        self._starting: Path | None = None
         self._clients: dict[str, ServiceClient] = {}
 
     @classmethod
@@ -67,14 +80,19 @@ class Connection:
         given = {"jobs": jobs_url, "schedulers": schedulers_url, "clusters": clusters_url}
         urls = {noun: given[noun] or env.get(f"JOBLEDGER_{noun.upper()}_URL", "") for noun in SERVICES}
         key = api_key or _key_from_environment(env)
+        starting: Path | None = None
         if not any(urls.values()):
-            local = _local_stack(home or _default_home(env))
+            place = home or _default_home(env)
+            local = _local_stack(place)
+            starting = place if local.starting else None
             urls = {"jobs": local.jobs_url, "schedulers": local.schedulers_url, "clusters": local.clusters_url}
             if not key and local.admin_key_file:
                 key = _read_key(Path(local.admin_key_file), "the local stack's key file")
-        return cls(
+        found = cls(
             jobs_url=urls["jobs"], schedulers_url=urls["schedulers"], clusters_url=urls["clusters"], api_key=key, timeout_s=timeout_s
         )
+        found._starting = starting
+        return found
 
     @property
     def jobs(self) -> ServiceClient:
@@ -94,10 +112,12 @@ class Connection:
     def _service(self, noun: str) -> ServiceClient:
         client = self._clients.get(noun)
         if client is None:
+            if self._starting is not None:
+                raise StillStarting(STARTING.format(home=self._starting))
             if not self.urls[noun]:
-                raise NotConfigured(NO_ADDRESS.format(noun=noun, upper=noun.upper()))
+                raise NotConfigured(NO_ADDRESS.format(noun=noun, upper=noun.upper()), f", or pass {noun}_url")
             if not self._api_key:
-                raise NotConfigured(NO_KEY)
+                raise NotConfigured(NO_KEY, ", or pass api_key")
             client = self._clients.setdefault(noun, ServiceClient(self.urls[noun], self._api_key, name=noun, timeout_s=self._timeout_s))
         return client
 
@@ -141,6 +161,8 @@ def _default_home(env: Mapping[str, str]) -> Path:
 
 
 def _local_stack(home: Path) -> _Endpoints:
+    if _is_starting(home):
+        return _Endpoints(starting=True)
     path = home / "endpoints.json"
     try:
         raw = path.read_bytes()
@@ -152,6 +174,18 @@ def _local_stack(home: Path) -> _Endpoints:
         return msgspec.json.decode(raw, type=_Endpoints)
     except msgspec.MsgspecError as error:
         raise NotConfigured(f"{path} is damaged ({error}); `jobledger up` writes it anew") from error
+
+
+def _is_starting(home: Path) -> bool:
+    """True while a supervisor that lives says that not everything was ready yet. What cannot be read says nothing."""
+    try:
+        snapshot = msgspec.json.decode((home / "state.json").read_bytes(), type=_Snapshot)
+        if not snapshot.running or snapshot.complete:
+            return False
+        # A supervisor that was killed leaves its last word behind, and its pid may be somebody else's by now.
+        return SUPERVISOR in Path(f"/proc/{snapshot.supervisor_pid}/cmdline").read_bytes()
+    except (OSError, msgspec.MsgspecError):
+        return False
 
 
 _shared: Connection | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import cloudpickle
 
+from jobledger.errors import InvalidArgument
 from jobledger.jobs import Job
 from jobledger.results import GRAPH_FILE, open_result
 from jobledger.views import JobView
@@ -33,10 +34,10 @@ class DaskJob(Job):
 
         `work` is a callable without arguments, a `dask.delayed` object or another Dask collection. It is pickled here (cloudpickle) and
         opened on a worker, never in Jobledger's services. `by_value` names modules that the workers do not have: their functions are
-        sent along. Raises ValueError when there is nothing to run.
+        sent along. Raises `InvalidArgument` when there is nothing to run.
         """
         if work is None and not self.function:
-            raise ValueError("a DASK job needs something to run: a function's name, or a callable or Dask collection for execute()")
+            raise InvalidArgument("a DASK job needs something to run: a function's name, or a callable or Dask collection for execute()")
         if work is not None:
             self.function, self.args, self.kwargs = "", [], {}
             self._graph = pickle_by_value(work, by_value)
@@ -51,6 +52,13 @@ class DaskJob(Job):
         """
         self.refresh()
         return open_result(self, allow_pickle=allow_pickle)
+
+    def _check(self) -> None:
+        super()._check()
+        names = [name for dotted in self.function.split(":") for name in dotted.split(".")]
+        named = self.function.count(":") == 1 and all(name.isidentifier() and name.isascii() for name in names)
+        if self.function and not named:
+            raise InvalidArgument(f"{self.function[:200]!r} is no function that a worker can import: say MODULE:FUNCTION, as in math:sqrt")
 
     def _spec(self) -> dict[str, Any]:
         if not self.function:

@@ -2,7 +2,9 @@
 
 JobledgerError
 ├── NotConfigured          nothing says where Jobledger is, or the API key is missing
+├── InvalidArgument        what was given cannot be right; nothing was sent (also a ValueError)
 ├── Unreachable            a service did not answer; nothing was changed, or it was a read
+│   ├── StillStarting      the local stack is on its way up
 │   └── OutcomeUnknown     a write was cut off: it may or may not have taken effect
 ├── ApiError               a service answered with a problem (RFC 9457)
 │   ├── InvalidRequest     400, 415, 422   the request is wrong; `errors` says where
@@ -33,13 +35,25 @@ class JobledgerError(Exception):
 
 
 class NotConfigured(JobledgerError):
-    """Nothing says where Jobledger is, or with which key to talk to it."""
+    """Nothing says where Jobledger is, or with which key to talk to it. `in_code` is advice that helps only who writes code."""
+
+    def __init__(self, message: str, in_code: str = "") -> None:
+        super().__init__(message + in_code)
+        self.message = message  #: without the advice for code
+
+
+class InvalidArgument(JobledgerError, ValueError):
+    """What was given cannot be right, whatever the services say. Nothing was sent."""
 
 
 class Unreachable(JobledgerError):
     """A service did not answer. Nothing was changed by this call."""
 
     retryable: ClassVar[bool] = True
+
+
+class StillStarting(Unreachable):
+    """The local stack is on its way up, and its services are not all there yet."""
 
 
 class OutcomeUnknown(Unreachable):
@@ -49,14 +63,15 @@ class OutcomeUnknown(Unreachable):
 
 
 class ApiError(JobledgerError):
-    """A service answered with a problem. The message is the problem's detail."""
+    """A service answered with a problem. The message is the problem's detail, after its title when the detail is no whole sentence."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
         self.problem = dict(problem)
         self.title = str(problem.get("title") or f"HTTP {status}")
         self.detail = str(problem.get("detail") or "")
-        super().__init__(": ".join(text for text in (self.title, self.detail) if text))
+        sentence = " " in self.detail and self.detail.endswith((".", "!", "?"))
+        super().__init__(self.detail if sentence else ": ".join(text for text in (self.title, self.detail) if text))
 
     @property
     def reason(self) -> str:

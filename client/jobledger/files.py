@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from jobledger.errors import InvalidArgument
 from jobledger.http import ServiceClient
 from jobledger.views import FileInfo
 
@@ -19,6 +20,8 @@ CHUNK_BYTES = 1 << 18
 
 def listing(jobs: ServiceClient, job_id: str, folder: str = "") -> list[FileInfo]:
     """All files of the workspace, or below one of its folders, in the order of their paths."""
+    if folder:
+        check_path(folder.rstrip("/"))
     found: list[FileInfo] = []
     folders = [folder]
     while folders:
@@ -56,6 +59,7 @@ def chunks(jobs: ServiceClient, job_id: str, path: str) -> Iterator[bytes]:
 
 def download(jobs: ServiceClient, job_id: str, path: str, to: Path) -> Path:
     """Bring a file into the folder `to`, or to that name; it appears when it is whole. Raises OSError when it cannot be written."""
+    check_path(path)
     target = to / Path(path).name if to.is_dir() else to
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -69,9 +73,18 @@ def download(jobs: ServiceClient, job_id: str, path: str, to: Path) -> Path:
     return target
 
 
+def check_path(path: str) -> str:
+    """Return the path if it stays inside a workspace. Raises `InvalidArgument`: a URL with `..` would name something else altogether."""
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise InvalidArgument(
+            f"{path!r} is no path in a job's workspace: it must be relative to the workspace, without empty parts, '.' and '..'"
+        )
+    return path
+
+
 def address(job_id: str, path: str) -> str:
-    """Where a file of a workspace answers."""
-    return f"/jobs/{job_id}/files/{quote(path, safe='/')}"
+    """Where a file of a workspace answers. Raises `InvalidArgument`."""
+    return f"/jobs/{job_id}/files/{quote(check_path(path), safe='/')}"
 
 
 def _pieces(source: Path) -> Iterator[Any]:

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 import msgspec
 
 from jobledger import files
+from jobledger.compute import check_scheduler_name
 from jobledger.connection import Connection
-from jobledger.errors import NotSaved, Refused
+from jobledger.errors import InvalidArgument, NotSaved, Refused
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
 from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
@@ -90,7 +91,8 @@ class Job:
     # --- keeping it -------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Create the job, or send what was changed since. Safe to repeat after any error."""
+        """Create the job, or send what was changed since. Safe to repeat after any error. Raises `InvalidArgument`."""
+        self._check()
         body = self._body()
         if not self.id:
             self._take(self._connection.jobs.post("/jobs", body, idempotency_key=self._key))
@@ -266,6 +268,14 @@ class Job:
     def _load_spec(self, view: JobView) -> None:
         """Job types read their own part of the view here."""
 
+    def _check(self) -> None:
+        """Refuse what can never be accepted, before anything is sent; job types add their own. Raises `InvalidArgument`."""
+        if scheduler := self._scheduler_name():
+            check_scheduler_name(scheduler)
+
+    def _scheduler_name(self) -> str:
+        return str(getattr(self.scheduler, "name", self.scheduler) or "")
+
     def _spec(self) -> dict[str, Any]:
         """Job types add their own part of the body here."""
         return {}
@@ -282,7 +292,7 @@ class Job:
             "description": self.description,
             "groups": list(self.groups),
             "extended_properties": copy.deepcopy(self.extended_properties),
-            "scheduler": getattr(self.scheduler, "name", self.scheduler) or "",
+            "scheduler": self._scheduler_name(),
             **self._spec(),
         }
         return {name: value for name, value in body.items() if value or name in self._saved_body}
@@ -325,11 +335,11 @@ class FileBringer(Job):
         return ()
 
     def _inputs(self) -> dict[str, Path]:
-        """Path in the workspace -> local file. Raises ValueError for two files of one name."""
+        """Path in the workspace -> local file. Raises `InvalidArgument` for two files of one name."""
         found: dict[str, Path] = {}
         for file in self._files():
             if file.name in found and found[file.name] != file:
-                raise ValueError(f"two input files are called {file.name}: {found[file.name]} and {file}")
+                raise InvalidArgument(f"two input files are called {file.name}: {found[file.name]} and {file}")
             found[file.name] = file
         return found
 

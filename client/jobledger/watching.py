@@ -15,6 +15,7 @@ import msgspec
 
 from jobledger.connection import Connection
 from jobledger.errors import ApiError, TimedOut, Unreachable
+from jobledger.views import JobView
 
 if TYPE_CHECKING:
     from jobledger.jobs import Job
@@ -60,8 +61,16 @@ def wait_for(
     on_change: Callable[[Job], None] | None = None,
     done: Callable[[Job], bool] = lambda job: job.is_terminal,
 ) -> None:
-    """Return when all jobs are `done`; `on_change` is told each job once at first, then at each change. Raises `TimedOut`."""
+    """Return when all jobs are `done`; `on_change` is told each job once at first, then at each change. Raises `TimedOut`.
+
+    A change is another status, message, progress, run or exit, or something else being asked of the run.
+    """
     Watch(jobs, connection, timeout_s=timeout_s, on_change=on_change, done=done).run()
+
+
+def _news(view: JobView) -> tuple[Any, ...]:
+    """What makes a change worth telling. Positions, times and references move without anything being new for who waits."""
+    return view.status_code, view.status, view.status_message, view.progress, view.run, view.desired, view.exit_code, view.exit_signal
 
 
 class Watch:
@@ -147,8 +156,8 @@ class Watch:
                 raise
             return
         self._unreachable_since = None
-        if self._shown.get(job.id) != job.view:
-            self._shown[job.id] = job.view
+        if self._shown.get(job.id) != (news := _news(job.view)):
+            self._shown[job.id] = news
             if self._on_change is not None:
                 self._on_change(job)
         if self._done(job):

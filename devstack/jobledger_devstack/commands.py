@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 
-from jobledger_devstack.errors import PartFailed, StackError
+from jobledger_devstack.errors import NotRunning, PartFailed, StackError
 from jobledger_devstack.layout import default_home
+from jobledger_devstack.model import Snapshot
 from jobledger_devstack.options import PARTS, StackOptions
 from jobledger_devstack.stack import Stack
 from jobledger_devstack.view import Progress, addresses, duration, table
@@ -106,7 +108,8 @@ def up(home: Path | None, timeout_s: float, job_requirements: tuple[Path, ...], 
 
 @click.command()
 @_home
-def status(home: Path | None) -> None:
+@click.option("--json", "machine", is_flag=True, help="Print JSON for machines; times in UTC.")
+def status(home: Path | None, machine: bool) -> None:
     """Show every part and the addresses.
 
     Exit code 0 when everything is ready, 3 when the stack is down or not whole.
@@ -114,16 +117,45 @@ def status(home: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     stack = _stack(home)
     snapshot = stack.status()
+    if machine:
+        click.echo(_report(stack, snapshot))
+        sys.exit(0 if snapshot.ready else NOT_READY)
+    if not snapshot.parts and not snapshot.running:
+        click.echo(_never(stack))
+        sys.exit(NOT_READY)
     console.print(table(snapshot, datetime.now(UTC)))
     if not snapshot.running:
         console.print(
             f"\ndown ({stack.layout.home}); `jobledger up` starts it"
             + (f"; {snapshot.failure} failed last time" if snapshot.failure else "")
         )
+    elif not snapshot.complete:
+        console.print("\nstill starting")
     elif snapshot.complete:
         console.print()
         console.print(addresses(stack.endpoints()))
     sys.exit(0 if snapshot.ready else NOT_READY)
+
+
+def _never(stack: Stack) -> str:
+    return f"no stack was ever started in {stack.layout.home}; `jobledger up` starts one"
+
+
+def _report(stack: Stack, snapshot: Snapshot) -> str:
+    """The snapshot and the addresses as JSON. The database's address stays in endpoints.json, for this account only: it has a password."""
+    try:
+        endpoints = msgspec.to_builtins(stack.endpoints())
+        del endpoints["database_url"]
+    except NotRunning:
+        endpoints = None
+    report = {
+        "home": str(stack.layout.home),
+        "ready": snapshot.ready,
+        **msgspec.to_builtins(snapshot),
+        "endpoints_file": str(stack.layout.endpoints) if endpoints else None,
+        "endpoints": endpoints,
+    }
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
 @click.command()
@@ -134,9 +166,13 @@ def status(home: Path | None) -> None:
 def logs(home: Path | None, part: str | None, lines: int, follow: bool) -> None:
     """Show the log of PART; without PART, say which logs there are."""
     stack = _stack(home)
+    names = stack.log_names()
+    none_yet = f"there are no logs yet: {_never(stack)}"
     if part is None:
-        click.echo("\n".join(f"{name:16} {stack.layout.log(name)}" for name in stack.log_names()) or "there are no logs yet")
+        click.echo("\n".join(f"{name:16} {stack.layout.log(name)}" for name in names) or none_yet)
         return
+    if not names:
+        _fail(none_yet)
     try:
         click.echo(stack.logs(part, lines))
     except StackError as error:

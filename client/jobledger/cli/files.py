@@ -10,6 +10,7 @@ import click
 
 from jobledger.cli.output import as_json, connected, dump, local, show_table, size
 from jobledger.connection import Connection
+from jobledger.files import check_path
 from jobledger.jobs import Job
 
 
@@ -36,6 +37,7 @@ def files_commands(find: Callable[[Connection, str], Job]) -> list[click.Command
     @connected
     def get(connection: Connection, job_id: str, path: str, to: Path) -> None:
         """Download the file PATH of a job."""
+        check_path(path)
         job = find(connection, job_id)
         if str(to) == "-":
             for piece in job.chunks(path):
@@ -52,6 +54,8 @@ def files_commands(find: Callable[[Connection, str], Job]) -> list[click.Command
         """Upload local files to a job's workspace."""
         if as_ and len(files) > 1:
             raise click.UsageError("--as names one file; several were given")
+        if as_ is not None:
+            check_path(as_)
         job = find(connection, job_id)
         for file in files:
             click.echo(job.upload(file, as_ or ""))

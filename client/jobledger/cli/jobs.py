@@ -111,7 +111,7 @@ def create(connection: Connection, machine: bool, execute: bool, name: str, labe
         job.execute()
     else:
         job.save()
-    _say(job, machine)
+    _say(job, machine, "asked to run" if execute else "")
 
 
 def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _action(name: str, help_text: str) -> None:
         for job_id in job_ids:
             job = find(connection, job_id)
             getattr(job, name)(reason)
-            _say(job, machine)
+            _say(job, machine, f"asked to {name}")
 
 
 @jobs.command()
@@ -163,7 +163,7 @@ def execute(connection: Connection, job_ids: tuple[str, ...], machine: bool) -> 
     for job_id in job_ids:
         job = find(connection, job_id)
         Job.execute(job)
-        _say(job, machine)
+        _say(job, machine, "asked to run")
 
 
 _action("stop", "Ask to end the current run.")
@@ -243,11 +243,12 @@ def nodes(connection: Connection, job_id: str, status: tuple[str, ...], run: int
         show.node_table(found)
 
 
-def _say(job: Job, machine: bool) -> None:
+def _say(job: Job, machine: bool, asked: str = "") -> None:
+    """Show a job after a request, which may be accepted long before anything comes of it."""
     if machine:
         dump(job.view)
     else:
-        show.change_line(job.view)
+        show.change_line(job.view, asked)
 
 
 for command in files_commands(find):

@@ -10,10 +10,22 @@ from typing import Any
 import click
 
 from jobledger.cli import access, callback, dead_letters, jobs, pool, schedulers, settings
-from jobledger.errors import ApiError, JobledgerError, NotConfigured, NotFound, Refused, TimedOut, Unreachable
+from jobledger.errors import (
+    ApiError,
+    InvalidArgument,
+    JobledgerError,
+    NotConfigured,
+    NotFound,
+    Refused,
+    StillStarting,
+    TimedOut,
+    Unreachable,
+)
 
 EXIT_CODES: dict[type[JobledgerError], int] = {
     NotConfigured: 2,
+    InvalidArgument: 2,
+    StillStarting: 3,
     Unreachable: 4,
     NotFound: 5,
     Refused: 6,
@@ -87,5 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _line(error: JobledgerError) -> str:
+    if isinstance(error, NotConfigured):
+        return error.message
     reason = f" [{error.reason}]" if isinstance(error, ApiError) and error.reason and error.reason not in str(error) else ""
     return " ".join(f"{error}{reason}".split())

@@ -1,10 +1,13 @@
-"""How the command shows things: tables that fit 80 columns for people, JSON for machines. Times are local for people, UTC in JSON."""
+"""How the command shows things: tables that fit 80 columns for people, whole ones for pipes, JSON for machines.
+
+Times are local for people, UTC in JSON.
+"""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +24,10 @@ STYLES = {
     "RES": "green", "COM": "green", "ERR": "bold red", "ABT": "magenta", "OTH": "cyan",
 }  # fmt: skip
 VERDICT_STYLES = {"applied": "green", "duplicate": "dim", "superseded": "yellow", "refused": "red"}
+GAP = 2
+"""Columns between two columns of a table."""
+LEAST_FILL = 6
+"""A column that is cut keeps so much, even if the line gets longer than the terminal: it wraps there, and nothing else is lost."""
 
 
 def console() -> Console:
@@ -90,32 +97,63 @@ def status_text(status: str, code: str) -> Text:
     return Text(status, style=STYLES.get(code, ""))
 
 
+def width() -> int | None:
+    """The columns of the terminal; None where standard output is none: what reads it there needs it whole."""
+    out = console()
+    return out.width if out.file.isatty() else None
+
+
 def show_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], *, nothing: str) -> None:
     """Print rows. A column is a heading and its behaviour: `fixed` is never cut, `number` is to the right, `fill` takes the rest."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, kind in columns:
-        table.add_column(
-            heading,
-            no_wrap=True,
-            overflow="ellipsis" if kind == "fill" else "ignore",
-            justify="right" if kind == "number" else "left",
-            ratio=1 if kind == "fill" else None,
-            min_width=8 if kind == "fill" else None,
-        )
-    table.expand = any(kind == "fill" for _, kind in columns) and console().is_terminal
-    count = 0
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell if cell is not None else "")) for cell in row))
-        count += 1
-    console().print(table if count else nothing)
+    cells = [tuple(_one_line(cell) for cell in row) for row in rows]
+    if not cells:
+        console().print(nothing)
+        return
+    for line in table_lines(columns, cells, width()):
+        console().print(line, soft_wrap=True)
+
+
+def table_lines(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Text]], limit: int | None) -> Iterator[Text]:
+    """The lines of a table, headings first. With a `limit` (columns), the fill columns share what the others leave and are cut."""
+    headed = [tuple(Text(heading, style="bold") for heading, _ in columns), *rows]
+    widths = [max(row[number].cell_len for row in headed) for number in range(len(columns))]
+    if limit is not None:
+        fills = [number for number, (_, kind) in enumerate(columns) if kind == "fill"]
+        left = limit - GAP * (len(columns) - 1) - sum(size for number, size in enumerate(widths) if number not in fills)
+        # The narrowest first: what it does not need is the others'.
+        for position, number in enumerate(sorted(fills, key=lambda number: widths[number])):
+            widths[number] = min(widths[number], max(left // (len(fills) - position), LEAST_FILL))
+            left -= widths[number]
+    for row in headed:
+        line = Text()
+        for cell, size, (_, kind) in zip(row, widths, columns, strict=True):
+            piece = cell.copy()
+            piece.truncate(size, overflow="ellipsis")
+            space = Text(" " * (size - piece.cell_len))
+            line.append_text(space + piece if kind == "number" else piece + space)
+            line.append(" " * GAP)
+        line.rstrip()
+        yield line
+
+
+def _one_line(value: Any) -> Text:
+    """A cell's text on one line, without what could move the cursor."""
+    text = value.plain if isinstance(value, Text) else str("" if value is None else value)
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return Text(plain, style=value.style if isinstance(value, Text) else "")
 
 
 def show_fields(fields: Iterable[tuple[str, Any]]) -> None:
-    """Print names and values, one a line; empty values are left out."""
+    """Print names and values, one a line; empty values are left out. Long values are folded at a terminal only."""
+    shown = [(name, value) for name, value in fields if value not in (None, "", [], {})]
+    if width() is None:
+        longest = max((len(name) for name, _ in shown), default=0)
+        for name, value in shown:
+            sys.stdout.write(f"{name:<{longest}}  {value}\n")
+        return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in fields:
-        if value not in (None, "", [], {}):
-            table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+    for name, value in shown:
+        table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
     console().print(table)

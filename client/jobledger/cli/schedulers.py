@@ -10,11 +10,15 @@ from rich.padding import Padding
 from rich.text import Text
 
 from jobledger.cli.output import as_json, connected, console, dump, show_fields, show_table
-from jobledger.compute import Scheduler
+from jobledger.compute import Scheduler, check_scheduler_name
 from jobledger.connection import Connection
 
 STEP_STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 HEALTH_STYLES = {"up": "green", "degraded": "yellow", "down": "bold red"}
+
+
+def _name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    return check_scheduler_name(value)
 
 
 @click.group()
@@ -42,12 +46,12 @@ def list_(connection: Connection, machine: bool) -> None:
         for item in found
     ]
     show_table(
-        (("name", "fixed"), ("type", "fixed"), ("address", "fixed"), ("health", "fixed"), ("", "fill")), rows, nothing="no schedulers"
+        (("name", "fixed"), ("type", "fixed"), ("address", "fill"), ("health", "fixed"), ("", "fill")), rows, nothing="no schedulers"
     )
 
 
 @schedulers.command("show")
-@click.argument("name")
+@click.argument("name", callback=_name)
 @as_json
 @connected
 def show(connection: Connection, name: str, machine: bool) -> None:
@@ -60,7 +64,7 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 
 
 @schedulers.command()
-@click.argument("name")
+@click.argument("name", callback=_name)
 @click.option("--type", "type_", type=click.Choice(["condor", "dask"]), required=True)
 @click.option(
     "--host",
@@ -89,8 +93,9 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True, max=3600), help="Seconds for one call.")
+@click.option("--replace", is_flag=True, help="Change the one of this name if there is one; credentials that are not given stay.")
 @connected
-def register(connection: Connection, name: str, type_: str, host: str, **asked: Any) -> None:
+def register(connection: Connection, name: str, type_: str, host: str, replace: bool, **asked: Any) -> None:
     """Register a scheduler. Secrets are read from files, never from the command line."""
     secrets = {
         "token": _content(asked.pop("token_file")),
@@ -102,12 +107,12 @@ def register(connection: Connection, name: str, type_: str, host: str, **asked: 
     transport = asked.pop("transport") or (
         "tcp" if type_ == "dask" else "ssh" if asked["username"] and not secrets["token"] else "bindings"
     )
-    Scheduler(name, type_, host, connection=connection, transport=transport, **asked, **secrets).save()
+    Scheduler(name, type_, host, connection=connection, transport=transport, **asked, **secrets).save(replace=replace)
     click.echo(f"{name} registered; `jobledger schedulers check {name}` contacts it now")
 
 
 @schedulers.command()
-@click.argument("name")
+@click.argument("name", callback=_name)
 @as_json
 @connected
 def check(connection: Connection, name: str, machine: bool) -> None:
@@ -125,7 +130,7 @@ def check(connection: Connection, name: str, machine: bool) -> None:
 
 
 @schedulers.command()
-@click.argument("name")
+@click.argument("name", callback=_name)
 @click.option("--force", is_flag=True, help="Also when runs are on it: they end with an error, whatever becomes of them there.")
 @connected
 def remove(connection: Connection, name: str, force: bool) -> None:
@@ -147,7 +152,11 @@ def _show_check(item: dict[str, Any]) -> None:
 
 
 def _content(path: Path | None, *, strip: bool = True) -> str:
-    text = path.read_text() if path else ""
+    if path is None:
+        return ""
+    text = path.read_text()
+    if not text.strip():
+        raise click.UsageError(f"{path} is empty")
     return text.strip() if strip else text
 
 

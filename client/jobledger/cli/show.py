@@ -9,20 +9,22 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from jobledger.cli.output import VERDICT_STYLES, console, duration, local, show_fields, show_table, status_text
+from jobledger.cli.output import VERDICT_STYLES, console, duration, local, show_fields, show_table, status_text, width
 from jobledger.condor_workflow import NodeView
 from jobledger.views import HistoryEntry, JobView
+from jobledger_contracts.statuses import ACTIVE, Status, parse_status
 
 
 def job_table(views: Sequence[JobView]) -> None:
-    """Jobs, one a line: at 80 columns the name is what gets cut."""
+    """Jobs, one a line: at a terminal the name is what gets cut, and ids are as long as a command needs them."""
+    whole = width() is None
     columns = (("id", "fixed"), ("name", "fill"), ("type", "fixed"), ("status", "fixed"), ("created", "fixed"), ("ran", "number"))
     rows = [
         (
-            view.id[:13],
-            view.name.replace(view.id, "…"),
+            view.id if whole else view.id[:13],
+            view.name if whole else view.name.replace(view.id, "…"),
             view.job_type.lower(),
-            status_text(view.status[:16], view.status_code),
+            status_text(view.status if whole else view.status[:16], view.status_code),
             local(view.creation_time, seconds=False),
             duration(view.run_time_s),
         )
@@ -45,6 +47,7 @@ def job_details(view: JobView) -> None:
             ("name", view.name),
             ("description", view.description),
             ("status", status_text(view.status, view.status_code)),
+            ("desired", outstanding(view)),
             ("message", view.status_message),
             ("progress", None if view.progress is None else f"{view.progress:.0%}"),
             ("type", view.job_type),
@@ -94,15 +97,15 @@ def nodes_said(nodes: Sequence[dict[str, Any]]) -> str:
 
 def history_table(entries: Sequence[HistoryEntry]) -> None:
     """A history: where, when, who, what, and what the ledger made of it."""
-    columns = (("position", "fixed"), ("recorded", "fixed"), ("who", "fill"), ("event", "fixed"), ("says", "fill"), ("verdict", "fixed"))
+    columns = (("position", "fixed"), ("recorded", "fixed"), ("who", "fill"), ("event", "fixed"), ("verdict", "fixed"), ("says", "fill"))
     rows = [
         (
             entry.position,
             local(entry.recorded_at)[11:],
             who(entry),
             entry.type,
-            says(entry),
             Text(verdict(entry), style=VERDICT_STYLES.get(entry.verdict, "")),
+            says(entry),
         )
         for entry in entries
     ]
@@ -136,10 +139,22 @@ def verdict(entry: HistoryEntry) -> str:
     return f"{entry.verdict}: {entry.reason}" if entry.reason else entry.verdict
 
 
-def change_line(view: JobView) -> None:
-    """One line for a job as it stands now."""
+def outstanding(view: JobView) -> str:
+    """What was asked of the run and is not so yet: run, pause or stop; empty when there is nothing to wait for."""
+    code = parse_status(view.status_code)[0]
+    if code not in ACTIVE or (view.desired == "pause" and code is Status.PAUSED) or (view.desired == "run" and code is not Status.PAUSED):
+        return ""
+    return view.desired
+
+
+def change_line(view: JobView, asked: str = "") -> None:
+    """One line for a job as it stands now; `asked` says what was just asked of it, else it is said what has not come about yet."""
+    waiting = {"pause": "asked to pause", "stop": "asked to stop"}  # a pool may hold a run by itself: then nobody asked to resume it
+    said = asked or waiting.get(outstanding(view), "")
     more = [view.status_message, "" if view.progress is None else f"{view.progress:.0%}", duration(view.run_time_s)]
-    line = Text.assemble(view.id, " ", status_text(view.status, view.status_code), *(f"  {text}" for text in more if text))
+    line = Text.assemble(
+        view.id, f" {said}; " if said else " ", status_text(view.status, view.status_code), *(f"  {text}" for text in more if text)
+    )
     console().print(line, soft_wrap=True)
 
 

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
 from jobledger import JobManager
+from jobledger_devstack import Stack
 from jobledger_devstack.model import Endpoints
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -43,9 +45,12 @@ def test_a_job_is_followed_from_the_command_line(command: Command, tmp_path: Pat
     assert job_id[:13] in command("jobs", "list", "--status", "SUB")
     assert "from the command" in command("jobs", "show", job_id[:20])
     assert "already_started" in command("jobs", "execute", job_id, code=6)
-    assert "Aborted" in command("jobs", "stop", job_id, "--reason", "no more")
+    assert "asked to pause; Paused" in command("jobs", "pause", job_id)
+    assert "asked to resume; " in command("jobs", "resume", job_id)
+    assert "asked to stop; Aborted" in command("jobs", "stop", job_id, "--reason", "no more")
     assert "refused" in command("jobs", "history", job_id)
-    assert [entry["verdict"] for entry in json.loads(command("jobs", "history", job_id, "--json"))][-2:] == ["refused", "applied"]
+    verdicts = [entry["verdict"] for entry in json.loads(command("jobs", "history", job_id, "--json"))]
+    assert verdicts[-4:] == ["refused", "applied", "applied", "applied"]
     command("jobs", "watch", job_id, code=8)
     (tmp_path / "data.txt").write_text("data")
     command("jobs", "put", job_id, str(tmp_path / "data.txt"))
@@ -56,10 +61,39 @@ def test_a_job_is_followed_from_the_command_line(command: Command, tmp_path: Pat
     assert "JobDeleted" in command("jobs", "history", job_id)
 
 
-def test_tables_fit_the_width(command: Command) -> None:
-    command("jobs", "create", "a name that is much too long " * 5)
-    for words in (("jobs", "list"), ("schedulers", "list"), ("keys", "list"), ("dead-letters", "list")):
-        assert max(map(len, command(*words).splitlines())) <= 80
+def test_tables_are_whole_in_a_pipe(command: Command) -> None:
+    name = "a name that is much too long " * 5
+    command("jobs", "create", name)
+    assert name.strip() in command("jobs", "list")
+    for words in (("schedulers", "list"), ("keys", "list"), ("dead-letters", "list")):
+        assert "…" not in command(*words)
+
+
+def test_schedulers_are_registered_checked_and_removed(command: Command, whole_stack: Endpoints, tmp_path: Path) -> None:
+    host, _, port = whole_stack.collector.rpartition(":")
+    token = tmp_path / "condor.token"
+    token.write_text(Stack(Path(whole_stack.home)).mint_token("jobledger") + "\n")
+    pool, dask = (f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("pool", "dask"))
+    condor = ("--type", "condor", "--host", host, "--port", port, "--schedd", whole_stack.schedd_name, "--token-file", str(token))
+    where = ("--type", "dask", "--host", whole_stack.dask_address, "--dashboard", whole_stack.dask_dashboard)
+    for name, options in ((pool, condor), (dask, where)):
+        for _ in range(2):  # whoever installs repeats it
+            assert "registered" in command("schedulers", "register", name, *options, "--replace")
+        assert json.loads(command("schedulers", "check", name, "--json"))["reachable"]
+        assert command("schedulers", "register", name, *options[:3], "elsewhere.invalid", code=6)
+        shown = json.loads(command("schedulers", "show", name, "--json"))
+        assert shown["secrets_set"] == (["token"] if name == pool else [])
+        assert "removed" in command("schedulers", "remove", name)
+        command("schedulers", "show", name, code=5)
+    (tmp_path / "empty").touch()
+    assert "is empty" in command("schedulers", "register", pool, *condor[:-1], str(tmp_path / "empty"), code=2)
+
+
+def test_the_status_of_the_stack_is_there_for_machines(command: Command, whole_stack: Endpoints) -> None:
+    status = json.loads(command("status", "--json"))
+    assert (status["ready"], status["endpoints"]["jobs_url"]) == (True, whole_stack.jobs_url)
+    assert "kafka" in [part["name"] for part in status["parts"]]
+    assert whole_stack.database_url not in json.dumps(status)
 
 
 def test_a_key_acts_for_its_user_until_it_is_revoked(command: Command, tmp_path: Path) -> None:

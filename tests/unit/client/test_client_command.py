@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -67,6 +68,56 @@ def test_options_of_another_type_of_job_are_refused(tmp_path: Path) -> None:
     said = run("jobs", "create", "x", "--type", "DASK", "--executable", "a.py", home=tmp_path)
     assert said.returncode == 2
     assert "executable" in said.stderr
+
+
+def test_advice_for_code_is_not_given_at_the_command_line(tmp_path: Path) -> None:
+    assert "pass" not in run("jobs", "list", home=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("jobs", "put", "0198", __file__, "--as", "../x"), "must be relative"),
+        (("jobs", "get", "0198", "../history"), "must be relative"),
+        (("jobs", "create", "x", "--type", "DASK", "--scheduler", "s", "--function", "ab"), "MODULE:FUNCTION"),
+        (("jobs", "create", "x", "--type", "DASK", "--scheduler", "s", "--execute"), "something to run"),
+        (("schedulers", "register", "a b", "--type", "dask", "--host", "tcp://h:1"), "begins with a letter or a digit"),
+        (("schedulers", "show", "../jobs"), "begins with a letter or a digit"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_any_request(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    (tmp_path / "key").write_text("jlk_x")
+    nowhere = '{"jobs_url": "http://127.0.0.1:9", "schedulers_url": "http://127.0.0.1:9"'
+    (tmp_path / "endpoints.json").write_text(f'{nowhere}, "admin_key_file": "{tmp_path}/key"}}')
+    answer = run(*words, home=tmp_path)
+    assert answer.returncode == 2
+    assert said in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_a_stack_that_never_ran_is_said_to_be_none(tmp_path: Path) -> None:
+    said = run("status", home=tmp_path)
+    assert (said.returncode, said.stderr, len(said.stdout.splitlines())) == (3, "", 1)
+    assert f"no stack was ever started in {tmp_path}" in said.stdout
+    log = run("logs", "kafka", home=tmp_path)
+    assert (log.returncode, log.stdout) == (1, "")
+    assert "no logs yet" in log.stderr
+    machine = run("status", "--json", home=tmp_path)
+    assert machine.returncode == 3
+    assert json.loads(machine.stdout) == {
+        "home": str(tmp_path),
+        "ready": False,
+        "running": False,
+        "supervisor_pid": None,
+        "supervisor_started": 0.0,
+        "complete": False,
+        "failure": "",
+        "failure_reason": "",
+        "failure_log": "",
+        "parts": [],
+        "endpoints_file": None,
+        "endpoints": None,
+    }
 
 
 def test_a_callback_outside_a_job_says_so(tmp_path: Path) -> None:

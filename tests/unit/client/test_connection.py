@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobledger import Connection
-from jobledger.errors import NotConfigured
+from jobledger.errors import NotConfigured, StillStarting
 
 
 @pytest.fixture
@@ -53,6 +57,40 @@ def test_the_local_key_is_not_sent_elsewhere(home: Path) -> None:
 def test_without_anything_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="jobledger up"):
         _ = Connection.discover(environ={"JOBLEDGER_HOME": str(tmp_path)}).jobs
+
+
+def test_advice_for_code_can_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(NotConfigured, match="pass jobs_url") as caught:
+        _ = Connection.discover(environ={"JOBLEDGER_HOME": str(tmp_path)}).jobs
+    assert "pass" not in caught.value.message
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_stack_on_its_way_up_is_said_to_be_starting(home: Path, complete: bool) -> None:
+    with process("another.program") as other, process("jobledger_devstack.supervisor") as alive:
+        for pid, starting in ((alive.pid, not complete), (other.pid, False)):
+            state = {"running": True, "complete": complete, "supervisor_pid": pid, "parts": []}
+            (home / "state.json").write_text(json.dumps(state))
+            connection = Connection.discover(environ={"JOBLEDGER_HOME": str(home)})
+            if starting:
+                with pytest.raises(StillStarting, match=f"{home} is still starting"):
+                    _ = connection.jobs
+            else:
+                assert connection.jobs.base_url == "http://127.0.0.1:1"
+
+
+@contextlib.contextmanager
+def process(module: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose command line looks as if it ran that module, and which is up: before, the kernel may show no command line."""
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", program, "-m", module]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        started.stdout.readline()
+        try:
+            yield started
+        finally:
+            started.kill()
 
 
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:

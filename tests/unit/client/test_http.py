@@ -107,6 +107,21 @@ def test_a_problem_becomes_its_error(status: int, problem: dict[str, Any], kind:
     assert caught.value.reason == problem.get("reason", "")
 
 
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        ("There is no job 'x' that you can see.", "There is no job 'x' that you can see."),
+        ("x.", "T: x."),
+        ("$.name: missing", "T: $.name: missing"),
+        ("", "T"),
+    ],
+)
+def test_a_whole_sentence_needs_no_title(detail: str, said: str) -> None:
+    with pytest.raises(e.NotFound) as caught:
+        Service(httpx.Response(404, json={"title": "T", "detail": detail})).client().get("/jobs")
+    assert (str(caught.value), caught.value.title) == (said, "T")
+
+
 def test_faults_of_a_request_are_in_the_message() -> None:
     with pytest.raises(e.InvalidRequest, match=r"\$\.name: missing"):
         Service(httpx.Response(400, json={"title": "T", "errors": [{"path": "$.name", "message": "missing"}]})).client().get("/jobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from jobledger import BasicJob, CondorJob, Connection, DaskJob, JobManager
-from jobledger.errors import NotSaved, Refused, ResultUnavailable
+from jobledger.errors import InvalidArgument, NotSaved, Refused, ResultUnavailable
 from jobledger.http import ServiceClient
 
 JOB_ID = "0198c0de-0000-8000-8000-000000000001"
@@ -162,6 +163,35 @@ def test_dask_work_is_pickled_here_and_uploaded_before_it_is_asked_for(jobs: Job
     assert jobs.view["dask"] == {"graph_file": "graph.pickle"}
     assert cloudpickle.loads(jobs.files["graph.pickle"])() == 3
     assert [request[1] for request in jobs.requests] == ["/jobs", f"/jobs/{JOB_ID}/execute"]
+
+
+@pytest.mark.parametrize("function", ["ab", "a:", ":b", "a:b:c", "a b:c", "a..b:c"])
+def test_a_function_that_no_worker_can_import_is_refused_before_anything_is_sent(jobs: Jobs, function: str) -> None:
+    with pytest.raises(InvalidArgument, match="MODULE:FUNCTION"):
+        jobs.manager().create_job("sum", job_type="DASK", scheduler="dask", function=function).save()
+    assert jobs.requests == []
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../b", "/etc/passwd", "", "a//b", "a/", "./a", ".."])
+def test_paths_stay_in_the_workspace(jobs: Jobs, tmp_path: Path, path: str) -> None:
+    job = jobs.manager().create_job("x", job_type="BASIC")
+    job.save()
+    (tmp_path / "here").write_text("here")
+    calls: list[Callable[[], Any]] = [
+        lambda: job.read(path),
+        lambda: job.write(path, b""),
+        lambda: job.download(path, tmp_path),
+        lambda: list(job.chunks(path)),
+        *([lambda: job.upload(tmp_path / "here", path)] if path else []),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgument, match="must be relative"):
+            call()
+    assert len(jobs.requests) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["here"]
+    if path.rstrip("/") not in ("", "a"):
+        with pytest.raises(InvalidArgument):
+            job.files(path)
 
 
 def test_a_pickled_result_is_opened_only_on_request(jobs: Jobs) -> None:

@@ -64,6 +64,8 @@ HISTORY_OVERLAP_S = 30
 """How far before the last look the history is read again for nodes: ads reach it a moment after what they tell of."""
 NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
+TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
+"""How often, and how far apart, we look whether the schedd has noted a retrieval: it does so a moment after the last byte."""
 HELD_WHEN_SPOOLED_S = 10.0
 """How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
@@ -328,12 +330,16 @@ class HTCondorAdapter:
         return await asyncio.to_thread(lambda: {run: one(run, of_run) for run, of_run in by_run.items()})
 
     async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
-        """Retrieval says nothing of a job that it passed over: what still waits was not brought."""
+        """Retrieval says nothing of a job that it passed over: what still waits, after the schedd had time to note it, was not brought."""
         still: dict[str, str] = {}
-        for constraint in selection.members({run_of(row) for row in rows}):
-            for row in await self._query(f"{NOT_TAKEN} && {constraint}"):
-                if (job_id := job_id_of(row)) not in known:
-                    still[job_id] = "the access point did not hand its output out"
+        for look in range(TAKEN_LOOKS):
+            await asyncio.sleep(TAKEN_PAUSE_S if look else 0)
+            waiting: list[Mapping[str, Any]] = []
+            for constraint in selection.members({run_of(row) for row in rows}):
+                waiting += await self._query(f"DAGManJobId =?= undefined && {NOT_TAKEN} && {constraint}")
+            still = {job_id_of(row): "the access point did not hand its output out" for row in waiting if job_id_of(row) not in known}
+            if not still:
+                break
         return still
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
