@@ -13,7 +13,7 @@ from jobledger.compute import Scheduler, get_scheduler
 from jobledger.connection import Connection
 from jobledger.errors import NotFound
 
-JOB_STATUSES = {1: "idle", 2: "running", 3: "removing", 4: "completed", 5: "held", 6: "transferring", 7: "suspended"}
+LEFT = {3: "removed", 4: "completed"}
 SLOT_STYLES = {"Unclaimed": "green", "Claimed": "bold cyan", "Owner": "yellow", "Drained": "yellow"}
 HISTORY = ("ClusterId", "ProcId", "Owner", "JobStatus", "ExitCode", "ExitSignal", "CompletionDate", "Cmd")
 
@@ -112,7 +112,7 @@ def history(connection: Connection, name: str, constraint: str, attributes: str,
         (
             f"{ad.get('ClusterId')}.{ad.get('ProcId')}",
             ad.get("Owner"),
-            JOB_STATUSES.get(ad.get("JobStatus") or 0, ""),
+            LEFT.get(ad.get("JobStatus") or 0, ""),
             _ending(ad),
             local(_time(ad.get("CompletionDate"))),
             str(ad.get("Cmd") or "").rpartition("/")[2],
@@ -212,4 +212,4 @@ def _time(seconds: Any) -> datetime | None:
 
 def _say_truncated(truncated: bool) -> None:
     if truncated:
-        click.echo("... and more", err=True)
+        click.echo("... and more")
