@@ -118,6 +118,8 @@ def test_what_the_api_tells_is_a_fold_of_the_log(stack: Stack, ensemble: tuple[l
         event = decode(record, partitions)
         states[event.key], verdict = evolve(states.get(event.key) or initial_state(event.key), event)
         history.setdefault(event.key, []).append((str(record.position), event.type, verdict.outcome.value))
+    missing = [job.name for job in (*jobs, reporting) if job.id not in history]
+    assert missing == [], f"not in the log, which has {len(records)} records in {partitions} partitions"
     differing = [job.name for job in (*jobs, reporting) if told(job) != history[job.id]]
     assert differing == []
     for job in (*jobs, reporting):
