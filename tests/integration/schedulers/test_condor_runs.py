@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import os
 import signal
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from jobledger_contracts.job import Job
 from jobledger_contracts.job_events import CondorSpec, PauseRequested, ResubmitRequested, ResumeRequested, StopRequested
 from jobledger_contracts.statuses import Status
 from jobledger_devstack import Stack
+from tests.support.eventually import eventually_async
 from tests.support.pool import submissions_by_run
 from tests.support.schedulers import LogView, Service, condor_body, fresh_job_id, register
 
@@ -112,13 +115,25 @@ async def test_a_run_that_is_stopped_at_once_ends_aborted_and_nothing_of_it_is_l
         await view.until(job_id, Status.ABORTED)
 
 
-async def test_a_held_run_is_paused_with_the_reason_and_goes_on_when_released(condor: Service, view: LogView, workspaces: Path) -> None:
-    job_id = await start(view, workspaces, "while [ ! -e /tmp/nowhere ]; do sleep 0.2; done")
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that jobs may write into, whoever they run as."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+async def test_a_held_run_is_paused_with_the_reason_and_goes_on_when_released(
+    condor: Service, view: LogView, workspaces: Path, open_folder: Path
+) -> None:
+    job_id = await start(view, workspaces, f": > {open_folder}/at-work; exec sleep 600")
     await view.until(job_id, Status.RUNNING)
+    # HTCondor says that it runs a moment before it does, and lets a job that was held in that moment wait for minutes when released.
+    await eventually_async((open_folder / "at-work").exists, 30, 0.1)
     await view.say(PauseRequested(job_id=job_id, reason="maintenance tonight"))
     paused = await view.until(job_id, Status.PAUSED)
     await view.say(ResumeRequested(job_id=job_id))
-    running = await view.until(job_id, Status.RUNNING, timeout_s=150)  # held while it starts, HTCondor lets it wait for a minute
+    running = await view.until(job_id, Status.RUNNING)
     await view.say(StopRequested(job_id=job_id))
     await view.until(job_id, Status.ABORTED)
 
