@@ -15,16 +15,16 @@ from rich.console import Console
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.temporary import temporary_stack
 
-from . import callbacks, projection
+from . import callbacks, projection, transports
 from .figures import Report, machine, memory_of, save, show
 
-ALL = frozenset({"projector", "callbacks", "memory"})
+ALL = frozenset({"projector", "callbacks", "memory", "transports"})
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help=f"{', '.join(ALL)}; default: all")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(sorted(ALL))}; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--jobs", type=int, default=10_000, help="jobs, of 6 events each, that the projector folds (default 10,000)")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each load (default 5)")
@@ -43,6 +43,12 @@ def main() -> None:
     if "memory" in what:
         with console.status("memory of the whole system ..."):
             _memory(report)
+    if "transports" in what:
+        with (
+            console.status("transports: SSH against the bindings ..."),
+            temporary_stack(StackOptions(parts=frozenset({"condor", "ssh"}))) as stack,
+        ):
+            asyncio.run(transports.measure(report, stack, rounds=chosen.rounds))
     show(report, console)
     save(report, RESULTS)
     console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")

@@ -89,7 +89,7 @@ def applications() -> dict[str, Application]:
     needed: dict[str, Any] = {"kafka_bootstrap_servers": "kafka:9092", "database_url": database, "access_log": False}
     return {
         "jobs": jobs_app.build_api(JobsSettings(**needed), absent, absent, {}),
-        "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}),
+        "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}, absent),
         "clusters": provisioner_app.build_api(ProvisionerSettings(**needed), absent, absent, absent, {}),
     }
 
@@ -170,11 +170,16 @@ NOTES: dict[str, tuple[str, str]] = {
         f"{_SCHEDULERS}; the run itself, by its callback",
         "The run has this status, unless the report is late or of an old run.",
     ),
+    "NodeStatusChanged": (_SCHEDULERS, "The nodes of the workflow's run have these statuses. It never moves the job's own."),
     "ResultsCollected": (_SCHEDULERS, "Nothing but a line in the history: it names the files, with their digests."),
     "SchedulerRegistered": (_SCHEDULERS, "Jobs may name it."),
     "SchedulerChanged": (_SCHEDULERS, "It is reached in the new way from now on."),
     "SchedulerRemoved": (_SCHEDULERS, "Jobs may name it no more; runs that are still on it end with an error."),
     "SchedulerHealthChanged": (_SCHEDULERS, "The list of schedulers shows it."),
+    "SettingDeclared": (_SCHEDULERS, "The setting is in the list; of another kind than before, it has no scheduler any more."),
+    "SettingWithdrawn": (_SCHEDULERS, "The setting leaves the list; the history stays."),
+    "SettingAssigned": (_SCHEDULERS, "The app gets this scheduler. Without a declaration, or for another kind: `refused`."),
+    "SettingUnassigned": (_SCHEDULERS, "The app gets no scheduler from it any more."),
     "ClusterCreated": (_OTHERS, "The cluster is in the list. This release starts no machines."),
     "ResizeRequested": (_OTHERS, "The wanted size changes."),
     "TerminateRequested": (_OTHERS, "The cluster is to end."),
@@ -189,7 +194,7 @@ def events_page() -> str:
         "# Events",
         "",
         f"<!-- {GENERATED} -->",
-        "Everything that happens is an event in one of three Kafka topics. Any service may publish there, in any language: see",
+        "Everything that happens is an event in one of four Kafka topics. Any service may publish there, in any language: see",
         "[how to](../howto/publish-events-from-another-service.md). For machines the same is in",
         "[asyncapi.yaml](../../contracts/schemas/asyncapi.yaml). What a request or a report does to a job depends on its status:",
         "[transitions](transitions.md).",

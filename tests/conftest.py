@@ -23,9 +23,10 @@ from jobledger_devstack import Stack, StackOptions
 from jobledger_devstack.model import Endpoints
 from jobledger_devstack.temporary import temporary_stack
 from jobledger_kit.bus import ensure_topics
+from tests.support.access_point import access_point
 from tests.support.pools import dask_scheduler, pool
 
-__all__ = ["dask_scheduler", "pool"]  # fixtures that are defined elsewhere
+__all__ = ["access_point", "dask_scheduler", "pool"]  # fixtures that are defined elsewhere
 
 PARTITIONS = 4
 

@@ -25,11 +25,21 @@ from jobledger.compute import (
     list_schedulers,
 )
 from jobledger.condor_job import CondorJob
+from jobledger.condor_workflow import (
+    CondorWorkflow,
+    CondorWorkflowFinalNode,
+    CondorWorkflowJobNode,
+    CondorWorkflowNode,
+    CondorWorkflowSpliceNode,
+    CondorWorkflowSubdagNode,
+    NodeView,
+)
 from jobledger.connection import Connection
 from jobledger.dask_job import DaskJob
-from jobledger.errors import JobledgerError
+from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound
 from jobledger.job_manager import JobManager
 from jobledger.jobs import BasicJob, Job
+from jobledger.scheduler_settings import SchedulerSetting
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 
 __all__ = [
@@ -39,6 +49,12 @@ __all__ = [
     "Cluster",
     "ClusterManager",
     "CondorJob",
+    "CondorWorkflow",
+    "CondorWorkflowFinalNode",
+    "CondorWorkflowJobNode",
+    "CondorWorkflowNode",
+    "CondorWorkflowSpliceNode",
+    "CondorWorkflowSubdagNode",
     "Connection",
     "DaskJob",
     "FileInfo",
@@ -47,7 +63,11 @@ __all__ = [
     "JobManager",
     "JobView",
     "JobledgerError",
+    "NodeView",
     "Scheduler",
+    "SchedulerSetting",
+    "SettingNotAssigned",
+    "SettingNotFound",
     "create_condor_scheduler",
     "create_dask_scheduler",
     "create_scheduler",

@@ -13,6 +13,7 @@ import msgspec
 
 from jobledger.connection import Connection, default_connection
 from jobledger.errors import InvalidArgument, NotFound
+from jobledger.pool import Looks
 from jobledger_contracts.scheduler_events import SchedulerName
 
 SECRETS = ("password", "private_key", "private_key_pass", "token")
@@ -47,10 +48,22 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
     transport: str | None = None
     schedd_name: str | None = None
     username: str | None = None
+    known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
     health_detail: str | None = None
     secrets_set: list[str] | None = None  #: which credentials are kept there
+
+
+class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a check, what it found, and what to do about it."""
+
+    name: str  #: dns, tcp, host_key, answer, authentication, authorization, version, queue, slots, workers or clock
+    title: str
+    outcome: str  #: ok, failed or skipped
+    time_ms: float = 0.0
+    explanation: str = ""
+    advice: str = ""
 
 
 class SchedulerCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +74,11 @@ class SchedulerCheck(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float = 0.0
     version: str = ""
     identity: str = ""  #: who Jobledger is to it
-    detail: str = ""  #: when it is not reachable: why
+    detail: str = ""  #: why the first step that failed did
+    steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
-class Scheduler:
+class Scheduler(Looks):
     """An HTCondor pool or a Dask scheduler that jobs can be handed to. Assign it to a job's `scheduler`, or use its name."""
 
     def __init__(self, name: str, type: str, host: str, *, connection: Connection | None = None, **more: Any) -> None:
@@ -73,6 +87,7 @@ class Scheduler:
         self.transport = str(more.pop("transport", "") or "")
         self.schedd_name = str(more.pop("schedd_name", "") or "")
         self.username = str(more.pop("username", "") or "")
+        self.known_host_key = str(more.pop("known_host_key", "") or "")
         self.dashboard = str(more.pop("dashboard", "") or "")
         self.timeout_s: float | None = more.pop("timeout_s", None)
         secrets = {name: more.pop(name, None) for name in SECRETS}
@@ -103,6 +118,7 @@ class Scheduler:
             "transport": self.transport,
             "schedd_name": self.schedd_name,
             "username": self.username,
+            "known_host_key": self.known_host_key,
             "dashboard": self.dashboard,
             "timeout_s": self.timeout_s,
             **self._secrets,
@@ -125,7 +141,8 @@ class Scheduler:
     @classmethod
     def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
         """The object for a scheduler that the service has told about."""
-        fields = {name: getattr(view, name) for name in ("port", "transport", "schedd_name", "username", "dashboard", "timeout_s")}
+        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s")
+        fields = {name: getattr(view, name) for name in names}
         scheduler = cls(view.name, view.type, view.host or "", connection=connection, **fields)
         scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail or "", view.version
         scheduler._saved = True
@@ -173,6 +190,7 @@ def create_condor_scheduler(
     private_key_pass: str | None = None,
     *,
     port: int = 0,
+    known_host_key: str = "",
     schedd_name: str = "",
     token: str | None = None,
     timeout_s: float | None = None,
@@ -180,8 +198,10 @@ def create_condor_scheduler(
 ) -> Scheduler:
     """Make an HTCondor scheduler; it is not registered before `save()`.
 
-    With a `token` (IDTOKEN) it is reached by HTCondor's own protocol; with a username and a password or key by SSH, as Tethys does. The
-    private key is read here and sent, not its path. Raises OSError when it cannot be read.
+    With a `token` (IDTOKEN) it is reached by HTCondor's own protocol; with a username and a password or key by SSH, as Tethys does, at port
+    22 unless another is given. The private key is read here and sent, not its path; raises OSError when it cannot be read.
+    `known_host_key` is the server's public key (a line of `ssh-keyscan`): without it `save()` fails, and its error shows the fingerprint of
+    the key that the server has now, for an administrator to confirm.
     """
     key = Path(private_key_path).expanduser().read_text() if private_key_path else None
     by_ssh = bool(username) and not token
@@ -190,10 +210,11 @@ def create_condor_scheduler(
         "condor",
         host,
         connection=connection,
-        port=port,
+        port=port or (22 if by_ssh else 0),
         transport="ssh" if by_ssh else "bindings",
         schedd_name=schedd_name,
         username=username,
+        known_host_key=known_host_key,
         password=password,
         private_key=key,
         private_key_pass=private_key_pass,

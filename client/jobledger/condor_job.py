@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobledger.errors import InvalidArgument
-from jobledger.jobs import Job
+from jobledger.jobs import FileBringer, Job
 from jobledger.views import JobView
 
 TEMPLATES: Mapping[str, Mapping[str, str]] = {
@@ -45,39 +44,26 @@ def condor_template(name: str) -> dict[str, str]:
     return dict(TEMPLATES[name])
 
 
-class CondorJob(Job):
-    """A job for an HTCondor pool.
-
-    `remote_input_files` are local files; they are brought into the job's workspace on `save()` or `execute()`, under their own names,
-    and travel to the sandbox from there. The executable is one of them, or an absolute path on the execution point.
-    """
-
-    job_type = "CONDOR"
+class CondorAttributes:
+    """What HTCondor is to run, as submit commands: of a job, or of a node of a workflow."""
 
     def __init__(
         self,
-        name: str,
         *,
         attributes: Mapping[str, Any] | None = None,
-        condorpy_template_name: str = "",
-        remote_input_files: Iterable[str | Path] = (),
         num_jobs: int = 1,
         executable: str = "",
         arguments: str | Iterable[Any] = (),
         environment: Mapping[str, str] | None = None,
         output_files: Iterable[str] = (),
-        **common: Any,
     ) -> None:
-        super().__init__(name, **common)
-        self.attributes: dict[str, Value] = {**condor_template(condorpy_template_name)} if condorpy_template_name else {}
-        self.remote_input_files: list[str | Path] = list(remote_input_files)
+        self.attributes: dict[str, Value] = {}
         self.num_jobs = num_jobs
         self.executable = executable
         self.arguments = _arguments(arguments)
         self.environment = dict(environment or {})
         self.input_files: list[str] = []  #: paths that are in the workspace already and travel as well
         self.output_files = list(output_files)
-        self._brought: dict[str, tuple[str, int, int]] = {}
         for attribute, value in (attributes or {}).items():
             self.set_attribute(attribute, value)
 
@@ -120,17 +106,8 @@ class CondorJob(Job):
         else:
             self.attributes.pop(name, None)
 
-    def _inputs(self) -> dict[str, Path]:
-        """Path in the workspace -> local file. Raises `InvalidArgument` for two files of one name."""
-        found: dict[str, Path] = {}
-        for file in map(Path, self.remote_input_files):
-            if file.name in found and found[file.name] != file:
-                raise InvalidArgument(f"two input files are called {file.name}: {found[file.name]} and {file}")
-            found[file.name] = file
-        return found
-
-    def _spec(self) -> dict[str, Any]:
-        travelling = [path for path in self._inputs() if path != self.executable]
+    def condor_spec(self, travelling: Iterable[str]) -> dict[str, Any]:
+        """All of it as the service takes it, with more files that travel."""
         spec: dict[str, Any] = {
             "executable": self.executable,
             "arguments": self.arguments,
@@ -140,19 +117,55 @@ class CondorJob(Job):
             "attributes": dict(self.attributes),
             "num_jobs": self.num_jobs,
         }
-        return {"condor": {name: value for name, value in spec.items() if value}}
+        return {name: value for name, value in spec.items() if value}
 
-    def _bring_files(self) -> None:
-        for path, file in self._inputs().items():
-            facts = file.stat()
-            state = (str(file), facts.st_mtime_ns, facts.st_size)
-            if self._brought.get(path) != state:
-                self.upload(file, path)
-                self._brought[path] = state
+
+class CondorJob(FileBringer, CondorAttributes, Job):
+    """A job for an HTCondor pool.
+
+    `remote_input_files` are local files; they are brought into the job's workspace on `save()` or `execute()`, under their own names,
+    and travel to the sandbox from there. The executable is one of them, or an absolute path on the execution point.
+    """
+
+    job_type = "CONDOR"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        condorpy_template_name: str = "",
+        remote_input_files: Iterable[str | Path] = (),
+        num_jobs: int = 1,
+        executable: str = "",
+        arguments: str | Iterable[Any] = (),
+        environment: Mapping[str, str] | None = None,
+        output_files: Iterable[str] = (),
+        **common: Any,
+    ) -> None:
+        Job.__init__(self, name, **common)
+        CondorAttributes.__init__(
+            self,
+            attributes={**(condor_template(condorpy_template_name) if condorpy_template_name else {}), **(attributes or {})},
+            num_jobs=num_jobs,
+            executable=executable,
+            arguments=arguments,
+            environment=environment,
+            output_files=output_files,
+        )
+        FileBringer.__init__(self)
+        self.remote_input_files: list[str | Path] = list(remote_input_files)
+
+    def _files(self) -> Iterable[Path]:
+        return map(Path, self.remote_input_files)
+
+    def _spec(self) -> dict[str, Any]:
+        return {"condor": self.condor_spec(path for path in self._inputs() if path != self.executable)}
 
     def _load_spec(self, view: JobView) -> None:
         spec = view.condor or {}
-        self.attributes, self.remote_input_files, self._brought = dict(spec.get("attributes", {})), [], {}
+        self.attributes, self.remote_input_files = dict(spec.get("attributes", {})), []
+        self._forget_brought()
         self.num_jobs = spec.get("num_jobs", 1)
         self.executable, self.arguments = spec.get("executable", ""), list(spec.get("arguments", []))
         self.environment = dict(spec.get("environment", {}))

@@ -15,6 +15,8 @@ JobledgerError
 │   ├── Refused            409             not allowed from where the job stands; `reason` says why
 │   ├── TooLarge           413
 │   └── ServerError        5xx, 429        the service cannot answer now; trying again may help
+├── SettingNotFound        the app has no scheduler setting of that name
+├── SettingNotAssigned     no administrator has assigned a scheduler to the setting, or it is not there any more
 ├── NotSaved               the object is local only: call `save()` or `execute()` first
 ├── ResultUnavailable      the job left no result, or not one that may be opened like this
 └── TimedOut               what was waited for did not happen in time
@@ -119,6 +121,14 @@ class ServerError(ApiError):
     """The service cannot answer now; trying again may help."""
 
     retryable: ClassVar[bool] = True
+
+
+class SettingNotFound(JobledgerError):
+    """The app has no scheduler setting of that name."""
+
+
+class SettingNotAssigned(JobledgerError):
+    """A scheduler setting leads to no scheduler: none is assigned, or the one that was is not registered any more."""
 
 
 class NotSaved(JobledgerError):

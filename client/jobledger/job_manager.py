@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import msgspec
 
 from jobledger.condor_job import CondorJob
+from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection, default_connection
 from jobledger.dask_job import DaskJob
 from jobledger.errors import NotFound
@@ -15,7 +16,13 @@ from jobledger.jobs import BasicJob, Job
 from jobledger.views import JobView
 from jobledger.watching import wait_for
 
-JOB_TYPES: Mapping[str, type[Job]] = {"BASIC": BasicJob, "CONDOR": CondorJob, "CONDORJOB": CondorJob, "DASK": DaskJob}
+JOB_TYPES: Mapping[str, type[Job]] = {
+    "BASIC": BasicJob,
+    "CONDOR": CondorJob,
+    "CONDORJOB": CondorJob,
+    "CONDORWORKFLOW": CondorWorkflow,
+    "DASK": DaskJob,
+}
 """What `job_type` may be, beside the classes themselves."""
 
 _ORDERS = {"id": "creation_time", "-id": "-creation_time", "creation_time": "creation_time", "-creation_time": "-creation_time"}
@@ -32,6 +39,10 @@ class JobManager:
     def create_job(
         self, name: str, user: Any = None, groups: Any = None, job_type: Literal["CONDOR", "CONDORJOB"] = ..., **kwargs: Any
     ) -> CondorJob: ...
+    @overload
+    def create_job(
+        self, name: str, user: Any = None, groups: Any = None, job_type: Literal["CONDORWORKFLOW"] = ..., **kwargs: Any
+    ) -> CondorWorkflow: ...
     @overload
     def create_job(self, name: str, user: Any = None, groups: Any = None, job_type: Literal["DASK"] = ..., **kwargs: Any) -> DaskJob: ...
     @overload

@@ -33,6 +33,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     extended_properties: dict[str, Any] = {}
     condor: dict[str, Any] | None = None
     dask: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = None
+    node_counts: dict[str, int] | None = None  #: of the current run: how many nodes have which status
     creation_time: datetime | None = None
     execute_time: datetime | None = None
     start_time: datetime | None = None

@@ -7,19 +7,21 @@ from typing import Any, Final
 from . import catalogue
 from .catalogue import Entry
 from .envelope import JSON, MAX_ATTRIBUTE_BYTES, MAX_ID_BYTES, SPEC_VERSION
-from .topics import CLUSTERS, CONFIG, JOBS, SCHEDULERS
+from .topics import CLUSTERS, CONFIG, JOBS, SCHEDULERS, SETTINGS
 
 CHANNELS: Final[dict[str, tuple[str, str, str]]] = {
     JOBS: ("jobs", "Requests and reports about jobs", "The job's id: a UUID in lower case, as text."),
     SCHEDULERS: ("schedulers", "The registry of schedulers, and their health", "The scheduler's name."),
     CLUSTERS: ("clusters", "Clusters, desired and observed", "The cluster's name."),
+    SETTINGS: ("settings", "The schedulers that apps need, and which ones they get", "The app's label, a slash, and the setting's name."),
 }
 """Topic -> the channel's name, its title, and what its key is."""
 
 _INTRODUCTION: Final = """\
-Every fact and every request about a job, a scheduler or a cluster is an event in one of these topics, kept for ever. Events are
-CloudEvents 1.0 in Kafka's binary content mode (structured JSON is read as well). Any service may publish here, in any language:
-a pure fold, the same in every reader, decides what each event does, and every event stays in the history with its verdict.
+Every fact and every request about a job, a scheduler, a cluster or an app's need of a scheduler is an event in one of these topics,
+kept for ever. Events are CloudEvents 1.0 in Kafka's binary content mode (structured JSON is read as well). Any service may publish
+here, in any language: a pure fold, the same in every reader, decides what each event does, and every event stays in the history
+with its verdict.
 
 **Partitioner.** A record whose key is not in murmur2's partition is a dead letter. Kafka's Java client, aiokafka, kafka-python,
 franz-go and kafkajs 2 partition so by default. librdkafka (confluent-kafka, kcat, Rust): `partitioner=murmur2_random`. sarama:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from . import cluster_events, job_events, scheduler_events, topics, upcasters
+from . import cluster_events, job_events, scheduler_events, setting_events, topics, upcasters
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -48,6 +48,7 @@ CATALOGUE: Final[dict[str, dict[str, Entry]]] = {
     topics.JOBS: _entries(topics.JOBS, "job_id", job_events.JobEvent),
     topics.SCHEDULERS: _entries(topics.SCHEDULERS, "name", scheduler_events.SchedulerEvent),
     topics.CLUSTERS: _entries(topics.CLUSTERS, "name", cluster_events.ClusterEvent),
+    topics.SETTINGS: _entries(topics.SETTINGS, "setting", setting_events.SettingEvent),
 }
 """Topic -> event type -> entry."""
 

@@ -100,6 +100,8 @@ def _judge(job: Job, event: Event) -> tuple[Changes, Verdict]:
         return _NOTHING, APPLIED if data.run <= job.run else refused(Reason.UNKNOWN_RUN)
     if job.deleted:
         return _NOTHING, refused(Reason.DELETED)
+    if isinstance(data, e.NodeStatusChanged):
+        return _NOTHING, _judge_nodes(job, data)
     if isinstance(data, e.StatusChanged):
         return _report(job, event, data)
     name = type(data).__name__
@@ -107,6 +109,13 @@ def _judge(job: Job, event: Event) -> tuple[Changes, Verdict]:
         return _NOTHING, refused(Reason.UNKNOWN)
     verdict = REQUESTS[name][job.status]
     return _REQUESTS[name](job, event) if verdict.applied else (_NOTHING, verdict)
+
+
+def _judge_nodes(job: Job, data: e.NodeStatusChanged) -> Verdict:
+    """Say whether a report on nodes counts at all. What it does to each node is `nodes.fold`'s to say: the state here stays small."""
+    if data.run > job.run:
+        return refused(Reason.UNKNOWN_RUN)
+    return APPLIED if data.run == job.run else superseded(Reason.OLD_RUN)
 
 
 def _create(job: Job, event: Event, data: e.JobCreated) -> tuple[Changes, Verdict]:
@@ -175,7 +184,7 @@ def _change(job: Job, event: Event) -> tuple[Changes, Verdict]:
     assert isinstance(data, e.JobChanged)
     assert job.created is not None
     given = {f: v for f in data.__struct_fields__ if f != "job_id" and (v := getattr(data, f)) is not None}
-    if job.run and given.keys() & {"scheduler", "condor", "dask"}:
+    if job.run and given.keys() & {"scheduler", "condor", "dask", "workflow"}:
         return _NOTHING, refused(Reason.ALREADY_STARTED)
     if data.name is not None:
         given["name"] = _name(job, data.name)

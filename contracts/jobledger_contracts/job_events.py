@@ -18,7 +18,7 @@ Text = Annotated[str, Meta(max_length=8192)]
 JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
 Run = Annotated[int, Meta(ge=1, le=2_147_483_647)]
 
-JOB_TYPES = ("BASIC", "CONDOR", "DASK")
+JOB_TYPES = ("BASIC", "CONDOR", "CONDORWORKFLOW", "DASK")
 """The values of `job_type`. A BASIC job has no scheduler of ours: it, or whoever runs it, reports its status."""
 
 
@@ -32,6 +32,53 @@ class CondorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_files: list[Text] = []  #: paths in the sandbox that come back; empty: every new file
     attributes: dict[str, Text | int | float | bool] = {}  #: more submit commands; `+Name` sets a job ClassAd attribute
     num_jobs: Annotated[int, Meta(ge=1, le=100_000)] = 1  #: processes of the one cluster
+
+
+class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A program that the access point itself runs before or after a node."""
+
+    executable: Text = ""  #: a path in the workspace
+    arguments: list[Text] = []
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One node of a workflow. What makes a good one is said, and checked, in `workflows.py`."""
+
+    name: Text
+    type: Annotated[str, Meta(max_length=16)] = "JOB"  #: JOB, SUBDAG or SPLICE (a workflow within), or FINAL (runs last, whatever happened)
+    condor: CondorSpec | None = None  #: of a JOB and a FINAL; `nodes/<name>/<file>` among its input files is what another node left
+    workflow: WorkflowSpec | None = None  #: of a SUBDAG and a SPLICE
+    parents: list[Text] = []  #: names of the nodes that must have ended well before it
+    pre_script: ScriptSpec | None = None
+    post_script: ScriptSpec | None = None  #: its exit code, not the job's, then says whether the node ended well
+    variables: dict[str, Text] = {}  #: `$(name)` in the node's texts stands for the value
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0  #: the highest is submitted first
+    category: Annotated[str, Meta(max_length=100)] = ""  #: whose nodes `max_jobs` limits together
+    retry: Annotated[int, Meta(ge=0, le=1000)] = 0  #: how often it is tried again
+    retry_unless_exit: Annotated[int, Meta(ge=-1000, le=1000)] | None = None  #: this exit code ends the tries
+    pre_skip: Annotated[int, Meta(ge=1, le=255)] | None = None  #: with this exit code of the pre script the node is done
+    abort_dag_on: Annotated[int, Meta(ge=-1000, le=1000)] | None = None  #: this exit code of the node ends the whole workflow
+    abort_dag_on_return_value: Annotated[int, Meta(ge=0, le=255)] | None = None  #: with this exit code; 0: well
+    dir: Annotated[str, Meta(max_length=100)] = ""  #: the folder below `nodes` that it works in; empty: one of its own name
+    noop: bool = False  #: nothing is run: it only joins
+    done: bool = False  #: taken as done before
+
+
+class WorkflowSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to hand to HTCondor's DAGMan.
+
+    Every event of a job is folded over the job's whole state, so a large workflow must not be part of that: beyond
+    `workflows.MAX_INLINE_BYTES` the nodes lie in a file of the workspace, as a WorkflowSpec in JSON, and here stand its path and digest.
+    """
+
+    nodes: list[NodeSpec] = []
+    max_jobs: dict[str, Annotated[int, Meta(ge=0, le=1_000_000)]] = {}  #: category -> how many of its nodes at once; 0: any number
+    max_jobs_total: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  #: how many nodes at once; 0: any number
+    max_idle: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  #: how many nodes that wait for a machine; 0: as DAGMan is configured
+    config: dict[str, Text] = {}  #: DAGMan's own settings, of those in `workflows.CONFIG`
+    file: Text = ""  #: the path of the workflow in the workspace, when it is not here
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)")] = ""  #: of that file
+    node_count: Annotated[int, Meta(ge=0)] = 0  #: of that file, those of workflows within included
 
 
 class DaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,7 +97,7 @@ class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
     user: Name  #: its owner
     label: Name  #: the app that it belongs to
-    job_type: Annotated[str, Meta(pattern=r"^(BASIC|CONDOR|DASK)$(?!\n)")]
+    job_type: Annotated[str, Meta(pattern=r"^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$(?!\n)")]
     description: Text = ""
     groups: list[Name] = []  #: groups whose members may see it
     workspace: Text = ""  #: an fsspec URL; empty: its own folder below the service's workspaces
@@ -58,6 +105,7 @@ class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduler: Annotated[str, Meta(max_length=1024)] = ""  #: the name of the scheduler that runs it
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
+    workflow: WorkflowSpec | None = None
 
 
 class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +119,7 @@ class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduler: Annotated[str, Meta(max_length=1024)] | None = None
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
+    workflow: WorkflowSpec | None = None
 
 
 class ExecuteRequested(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -140,6 +189,26 @@ class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     evidence: dict[str, Any] = {}  #: what the reporter saw, such as the ClassAd attributes that it judged by
 
 
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One node of a run was seen to have this status. What is absent stays as it was."""
+
+    node: Name  #: `a+b` for a node of a splice, `a/b` for one of a sub-workflow
+    status: Annotated[str, Meta(pattern=r"^(Pending|Submitted|Running|Paused|Complete|Error|Aborted)$(?!\n)")]
+    restarts: Annotated[int, Meta(ge=0, le=2_147_483_647)] = 0  #: the tries that are over; a report with a lower number is late
+    scheduler_job_ref: Annotated[str, Meta(max_length=1024)] | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    message: Text | None = None
+
+
+class NodeStatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A report on nodes of a workflow's run. It does not move the job's own status; see `nodes.py` for what it does."""
+
+    job_id: JobId
+    run: Run
+    nodes: Annotated[list[NodeReport], Meta(min_length=1, max_length=1000)]
+
+
 class ResultFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file that a run left."""
 
@@ -168,6 +237,7 @@ JobEvent = (
     | RefreshRequested
     | JobDeleted
     | StatusChanged
+    | NodeStatusChanged
     | ResultsCollected
 )
 """Any event about a job."""

@@ -31,6 +31,7 @@ class Scheduler(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     transport: str = ""
     schedd_name: str = ""
     username: str = ""
+    known_host_key: str = ""
     dashboard: str = ""
     timeout_s: float = 0.0
 

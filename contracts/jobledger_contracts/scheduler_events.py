@@ -24,7 +24,8 @@ class SchedulerDescription(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     transport: Annotated[str, Meta(pattern=r"^(bindings|ssh|tcp)$(?!\n)")] = "bindings"
     schedd_name: Text = ""  #: HTCondor: the schedd to locate; empty: the only one
-    username: Text = ""
+    username: Text = ""  #: ssh: who logs in
+    known_host_key: Annotated[str, Meta(max_length=8192)] = ""  #: ssh: the server's public keys, one a line; public, not secret
     dashboard: Text = ""  #: Dask: where people look
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
 

@@ -7,8 +7,9 @@ from typing import Final
 JOBS: Final = "jobledger.jobs"  #: keyed by job id: requests and reports about jobs
 SCHEDULERS: Final = "jobledger.schedulers"  #: keyed by scheduler name: registry and health
 CLUSTERS: Final = "jobledger.clusters"  #: keyed by cluster name: desired and observed clusters
+SETTINGS: Final = "jobledger.settings"  #: keyed by `<label>/<name>`: the schedulers that apps need, and which ones they get
 
-ALL: Final = (JOBS, SCHEDULERS, CLUSTERS)
+ALL: Final = (JOBS, SCHEDULERS, CLUSTERS, SETTINGS)
 
 MAX_RECORD_BYTES: Final = 1_000_000
 

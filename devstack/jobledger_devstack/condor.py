@@ -89,7 +89,7 @@ class Condor(Part):
             job_env=mark(self.context.home, self.name),
         )
         write_atomically(folder / "condor_config", config)
-        for name, identity in {"tokens.d/condor": "condor", "user.d/submitter": user.name}.items():
+        for name, identity in {"tokens.d/condor": "condor", "user.d/dagman": SUBMITTER}.items():
             self._write_token(folder / "etc" / name, identity)
         (folder / "log" / "MasterLog").unlink(missing_ok=True)
         argv: Argv = [self._root / "usr/sbin/condor_master", "-f"]

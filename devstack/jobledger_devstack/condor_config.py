@@ -65,7 +65,7 @@ SEC_PASSWORD_DIRECTORY = {{folder}}/etc/passwords.d
 SEC_TOKEN_POOL_SIGNING_KEY_FILE = {{folder}}/etc/passwords.d/POOL
 SEC_TOKEN_SYSTEM_DIRECTORY = {{folder}}/etc/tokens.d
 SEC_TOKEN_DIRECTORY = {{folder}}/etc/tokens.d
-# condor_dagman is a client too: it submits its nodes as the account it runs as
+# condor_dagman is a client too: its nodes belong to whoever its own job belongs to
 DAGMAN.SEC_TOKEN_DIRECTORY = {{folder}}/etc/user.d
 SEC_DEFAULT_AUTHENTICATION = REQUIRED
 SEC_DEFAULT_AUTHENTICATION_METHODS = IDTOKENS
@@ -118,6 +118,8 @@ DAGMAN_SUBMIT_DELAY = 0
 DAGMAN_USE_STRICT = 0
 DAGMAN_USE_DIRECT_SUBMIT = True
 DAGMAN_QUEUE_UPDATE_INTERVAL = 1
+# the scripts of a workflow run on this machine as all jobs here do
+JOBLEDGER_DAG_SCRIPTS = True
 SHUTDOWN_GRACEFUL_TIMEOUT = 5
 SHUTDOWN_FAST_TIMEOUT = 5
 KILLING_TIMEOUT = 2

@@ -1,4 +1,4 @@
-"""HTCondor's binaries: Debian packages, unpacked into the parts cache and made to run from there.
+"""HTCondor's binaries, and OpenSSH's beside them: Debian packages, unpacked into the parts cache and made to run from there.
 
 No root and no installation: apt-get downloads with a configuration of its own (and Debian's own signatures checked), dpkg-deb
 unpacks, patchelf points every program to the libraries that came with it. The result is not relocatable.
@@ -67,9 +67,14 @@ PACKAGES = (
     "libcrypt1",
     "libpam0g",
     "libselinux1",
+    "openssh-server",
+    "openssh-sftp-server",
+    "openssh-client",
+    "libwrap0",
+    "libwtmpdb0",
 )
 _LIBS = "usr/lib/x86_64-linux-gnu"
-_PROGRAMS = ("usr/sbin", "usr/bin", "usr/libexec/condor")
+_PROGRAMS = ("usr/sbin", "usr/bin", "usr/libexec/condor", "usr/lib/openssh")
 
 
 def require_debian_tools() -> None:
@@ -110,7 +115,7 @@ def _build(folder: Path, home: Path, report: Report) -> None:
     (apt / "apt.conf").write_text(apt_conf(apt, acquire))
     env["APT_CONFIG"] = str(apt / "apt.conf")
     run_tool(home, "condor", ["apt-get", "-qq", "update"], env=env)
-    report(f"downloading HTCondor ({len(PACKAGES)} packages, 25 MB)", 20)
+    report(f"downloading HTCondor ({len(PACKAGES)} packages, 27 MB)", 20)
     run_tool(home, "condor", ["apt-get", "-qq", "download", *PACKAGES], env=env, cwd=debs)
     archives = sorted(debs.glob("*.deb"))
     for number, archive in enumerate(archives):

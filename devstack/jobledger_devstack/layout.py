@@ -92,6 +92,15 @@ class Layout:
         return self.home / "condor"
 
     @property
+    def ssh(self) -> Path:
+        return self.home / "ssh"
+
+    @property
+    def ssh_key(self) -> Path:
+        """The key that opens the pool's SSH server. Beside it: one with a passphrase, and the passphrase."""
+        return self.secrets / "ssh_key"
+
+    @property
     def dask(self) -> Path:
         return self.home / "dask"
 

@@ -14,8 +14,9 @@ from jobledger_devstack.errors import StackError
 from jobledger_devstack.files import write_atomically
 from jobledger_devstack.layout import Layout
 
-PARTS = ("kafka", "postgres", "condor", "dask", "services")
-"""What can be chosen. `services` needs `kafka` and a database; whatever else is chosen gets registered with them."""
+PARTS = ("kafka", "postgres", "condor", "ssh", "dask", "services")
+"""What can be chosen. `services` needs `kafka` and a database, `ssh` the pool that it leads to; whatever else is chosen gets registered
+with the services."""
 
 
 class StackOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,6 +88,8 @@ def resolve(options: StackOptions, *, cores: int | None = None) -> Resolved:
         raise StackError(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     if "services" in parts and not ("kafka" in parts and ("postgres" in parts or options.database_url)):
         raise StackError("the services need the parts kafka and postgres (or a database URL)")
+    if "ssh" in parts and "condor" not in parts:
+        raise StackError("the part ssh is the way to the pool: it needs the part condor")
     resolved = Resolved(
         parts=parts,
         slots=options.slots if options.slots is not None else max(2, cores or os.cpu_count() or 2),

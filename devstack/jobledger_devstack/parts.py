@@ -11,6 +11,7 @@ from jobledger_devstack.model import Endpoints
 from jobledger_devstack.part import Context, Part
 from jobledger_devstack.postgres import Postgres, database_url
 from jobledger_devstack.services import NOUNS, Init, Registration, Service
+from jobledger_devstack.ssh import Ssh, host_key
 
 
 def build_parts(context: Context) -> list[Part]:
@@ -23,6 +24,8 @@ def build_parts(context: Context) -> list[Part]:
         parts.append(Postgres(context))
     if options.has("condor"):
         parts.append(Condor(context))
+    if options.has("ssh"):
+        parts.append(Ssh(context))
     if options.has("condor") or options.has("dask"):
         jobs_python = JobsPython(context)
         parts.append(jobs_python)
@@ -55,6 +58,11 @@ def build_endpoints(context: Context, parts: list[Part]) -> Endpoints:
         collector=f"127.0.0.1:{ports['condor']}" if "condor" in by_name else "",
         schedd_name=SCHEDD_NAME if "condor" in by_name else "",
         trust_domain=TRUST_DOMAIN if "condor" in by_name else "",
+        ssh_host="127.0.0.1" if "ssh" in by_name else "",
+        ssh_port=ports["ssh"] if "ssh" in by_name else 0,
+        ssh_username=context.users.jobs.name if "ssh" in by_name else "",
+        ssh_private_key_file=str(layout.ssh_key) if "ssh" in by_name else "",
+        ssh_host_key=host_key(layout) if "ssh" in by_name else "",
         dask_address=scheduler_address(ports["dask"]) if "dask-scheduler" in by_name else "",
         dask_dashboard=dashboard_url(ports["dask_dashboard"]) if "dask-scheduler" in by_name else "",
         jobs_python=str(jobs_python.python) if isinstance(jobs_python, JobsPython) else "",

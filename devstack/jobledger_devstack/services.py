@@ -20,6 +20,7 @@ from jobledger_devstack.layout import Layout
 from jobledger_devstack.part import Context, Part
 from jobledger_devstack.postgres import database_url
 from jobledger_devstack.process import Argv, Launch
+from jobledger_devstack.ssh import host_key
 
 NOUNS = {"jobs": "jobs", "schedulers": "schedulers", "provisioner": "clusters"}
 """service -> the noun that prefixes its routes."""
@@ -135,7 +136,9 @@ class Registration(Part):
     def __init__(self, context: Context, schedulers: Service) -> None:
         super().__init__(context)
         self._schedulers = schedulers
-        chosen = [part for part, option in (("condor", "condor"), ("dask-scheduler", "dask")) if context.options.has(option)]
+        chosen = [
+            part for part, option in (("condor", "condor"), ("ssh", "ssh"), ("dask-scheduler", "dask")) if context.options.has(option)
+        ]
         self.needs = (*NOUNS, *chosen)
         self._bodies: list[dict[str, Any]] = []
 
@@ -148,6 +151,9 @@ class Registration(Part):
                 minted = token(layout, binaries_of(layout), context.users.jobs, SUBMITTER)
                 write_atomically(credential, minted, mode=0o600)
             self._bodies.append(condor_body(ports["condor"], credential.read_text()))
+        if context.options.has("ssh"):
+            private_key = layout.ssh_key.read_text()
+            self._bodies.append(condor_ssh_body(ports["ssh"], context.users.jobs.name, private_key, host_key(layout)))
         if context.options.has("dask"):
             self._bodies.append(dask_body(ports["dask"], ports["dask_dashboard"]))
 
@@ -191,6 +197,12 @@ def condor_body(port: int, idtoken: str) -> dict[str, Any]:
     """The local HTCondor pool as the schedulers service wants to be told of it."""
     where = {"host": "127.0.0.1", "port": port, "transport": "bindings", "schedd_name": SCHEDD_NAME}
     return {"name": "local-condor", "type": "condor", **where, "token": idtoken}
+
+
+def condor_ssh_body(port: int, username: str, private_key: str, known_host_key: str) -> dict[str, Any]:
+    """The same pool by way of SSH to its access point."""
+    where = {"host": "127.0.0.1", "port": port, "transport": "ssh", "username": username, "known_host_key": known_host_key}
+    return {"name": "local-condor-ssh", "type": "condor", **where, "private_key": private_key}
 
 
 def dask_body(port: int, dashboard_port: int) -> dict[str, Any]:

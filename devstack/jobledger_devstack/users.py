@@ -94,6 +94,22 @@ def _system_user(name: str) -> User:
     return User(name, entry.pw_uid, entry.pw_gid, drop=True)
 
 
+def ensure_shell(user: User, cache: Path) -> None:
+    """See that an SSH server can run commands as `user`: as root, give the system user that we made a shell.
+
+    It still has neither password nor home. Raises `MissingPrerequisite` when that fails.
+    """
+    if not user.drop or Path(pwd.getpwnam(user.name).pw_shell).name not in ("nologin", "false"):
+        return
+    with locked(cache / "locks" / "users.lock"):
+        usermod = shutil.which("usermod", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if usermod is None:
+            raise MissingPrerequisite(f"SSH to {user.name} needs a shell for that user, and there is no usermod to set it")
+        done = subprocess.run([usermod, "--shell", "/bin/sh", user.name], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise MissingPrerequisite(f"cannot give the user {user.name} a shell: {done.stderr.strip()}")
+
+
 def _group_exists(name: str) -> bool:
     try:
         grp.getgrnam(name)

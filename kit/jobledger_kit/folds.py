@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jobledger_contracts import cluster, job, scheduler, topics
+from jobledger_contracts import cluster, job, scheduler, setting, topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode
 from jobledger_contracts.ids import Position
 from jobledger_contracts.verdicts import Verdict
@@ -61,6 +61,7 @@ FOLDS: Final[dict[str, Fold]] = {
     topics.JOBS: Fold(job.initial_state, job.evolve, job.Job),
     topics.SCHEDULERS: Fold(scheduler.initial_state, scheduler.evolve, scheduler.Scheduler),
     topics.CLUSTERS: Fold(cluster.initial_state, cluster.evolve, cluster.Cluster),
+    topics.SETTINGS: Fold(setting.initial_state, setting.evolve, setting.Setting),
 }
 """Topic -> its fold."""
 

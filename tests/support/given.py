@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from jobledger_contracts import cluster, job, scheduler
+from jobledger_contracts import cluster, job, scheduler, setting
 from jobledger_contracts.envelope import Event
 from jobledger_contracts.job import Job
 from jobledger_contracts.statuses import FINISHED, TERMINAL, Status
@@ -26,6 +26,7 @@ FOLDS: dict[str, tuple[Callable[[str], Any], Evolve]] = {
     "jobledger.jobs": (job.initial_state, job.evolve),
     "jobledger.schedulers": (scheduler.initial_state, scheduler.evolve),
     "jobledger.clusters": (cluster.initial_state, cluster.evolve),
+    "jobledger.settings": (setting.initial_state, setting.evolve),
 }
 """Topic -> where its streams begin, and their fold."""
 

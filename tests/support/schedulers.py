@@ -23,7 +23,17 @@ from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event, Record, new_event
 from jobledger_contracts.ids import new_job_id
 from jobledger_contracts.job import Job, initial_state
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, ExecuteRequested, JobCreated, ResultsCollected, StatusChanged
+from jobledger_contracts.job_events import (
+    CondorSpec,
+    DaskSpec,
+    ExecuteRequested,
+    JobCreated,
+    NodeStatusChanged,
+    ResultsCollected,
+    StatusChanged,
+    WorkflowSpec,
+)
+from jobledger_contracts.nodes import Node, fold_nodes
 from jobledger_contracts.scheduler import Scheduler
 from jobledger_contracts.scheduler_events import SchedulerHealthChanged
 from jobledger_devstack import Stack
@@ -123,13 +133,26 @@ class LogView:
         now = datetime.now(UTC)
         await self.publish(*(new_event(one, id=uuid4().hex, source="/jobledger/jobs", time=now, actor="user:ada") for one in data))
 
-    async def run(self, scheduler: str, *, condor: CondorSpec | None = None, dask: DaskSpec | None = None, job_id: str = "") -> str:
+    def nodes(self, job_id: str) -> dict[str, Node]:
+        """The nodes of a workflow's current run, as the fold of the reports has them."""
+        run = self.job(job_id).run
+        said = [f for f in self.events(job_id) if isinstance(f.event.data, NodeStatusChanged) and f.verdict.applied]
+        return fold_nodes({}, ((report, f.event.time) for f in said if f.event.data.run == run for report in f.event.data.nodes))
+
+    async def run(
+        self,
+        scheduler: str,
+        *,
+        condor: CondorSpec | None = None,
+        dask: DaskSpec | None = None,
+        workflow: WorkflowSpec | None = None,
+        job_id: str = "",
+    ) -> str:
         """Create a job and ask for its run."""
         job_id = job_id or fresh_job_id()
-        job_type = "CONDOR" if condor else "DASK"
-        created = JobCreated(
-            job_id=job_id, name="Flood", user="ada", label="hydro", job_type=job_type, scheduler=scheduler, condor=condor, dask=dask
-        )
+        job_type = "CONDOR" if condor else "DASK" if dask else "CONDORWORKFLOW"
+        what: dict[str, Any] = {"condor": condor, "dask": dask, "workflow": workflow}
+        created = JobCreated(job_id=job_id, name="Flood", user="ada", label="hydro", job_type=job_type, scheduler=scheduler, **what)
         await self.say(created, ExecuteRequested(job_id=job_id))
         return job_id
 

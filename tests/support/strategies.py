@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jobledger_contracts import cluster_events as c
 from jobledger_contracts import job_events as j
 from jobledger_contracts import scheduler_events as s
+from jobledger_contracts import setting_events as t
 from jobledger_contracts.envelope import Event, Record, encode, new_event
 from jobledger_contracts.examples import JOB_ID
 from jobledger_contracts.ids import partition_for
@@ -119,7 +120,14 @@ cluster_data = st.one_of(
         message=good_text,
     ),
 )
-any_data = st.one_of(job_data, scheduler_data, cluster_data)
+_setting, _engine = st.just("hydro/primary"), st.sampled_from(["condor", "dask"])
+setting_data = st.one_of(
+    st.builds(t.SettingDeclared, setting=_setting, engine=_engine, description=good_text, required=st.booleans()),
+    st.builds(t.SettingAssigned, setting=_setting, scheduler=st.sampled_from(["pool", "other"]), engine=_engine),
+    st.builds(t.SettingUnassigned, setting=_setting, reason=good_text),
+    st.builds(t.SettingWithdrawn, setting=_setting),
+)
+any_data = st.one_of(job_data, scheduler_data, cluster_data, setting_data)
 
 times: st.SearchStrategy[datetime] = st.integers(-100, 100).map(lambda seconds: BEGIN + timedelta(seconds=seconds))
 event_ids = st.sampled_from([f"id-{n}" for n in range(12)]) | words

@@ -10,6 +10,7 @@ import msgspec
 from jobledger.cli import show
 from jobledger.cli.files import files_commands
 from jobledger.cli.output import as_json, connected, dump, dump_lines
+from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection
 from jobledger.errors import NotFound
 from jobledger.job_manager import JobManager, job_from_view
@@ -47,7 +48,9 @@ def find(connection: Connection, job_id: str) -> Job:
 @jobs.command("list")
 @click.option("--status", "-s", multiple=True, help="Only this status, by name or code; may be given again.")
 @click.option("--label", "-l", help="Only this app's.")
-@click.option("--type", "job_type", type=click.Choice(["BASIC", "CONDOR", "DASK"], case_sensitive=False), help="Only this type.")
+@click.option(
+    "--type", "job_type", type=click.Choice(["BASIC", "CONDOR", "CONDORWORKFLOW", "DASK"], case_sensitive=False), help="Only this type."
+)
 @click.option("--user", "-u", help="Only this owner's.")
 @click.option("--group", help="Only this group's.")
 @click.option("--scheduler", help="Only on this scheduler.")
@@ -219,6 +222,25 @@ def watch(connection: Connection, job_ids: tuple[str, ...], timeout_s: float | N
     JobManager("", connection).wait(found, timeout_s=timeout_s, on_change=line)
     if any(job.status_code != "COM" for job in found):
         raise click.exceptions.Exit(NOT_WELL)
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--status", "-s", multiple=True, help="Only nodes with this status, by name or code; may be given again.")
+@click.option("--run", type=click.IntRange(min=1), help="Of this run; without it of the current one.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), help="At most so many.")
+@as_json
+@connected
+def nodes(connection: Connection, job_id: str, status: tuple[str, ...], run: int | None, limit: int | None, machine: bool) -> None:
+    """Show the nodes of a workflow."""
+    job = find(connection, job_id)
+    if not isinstance(job, CondorWorkflow):
+        raise click.UsageError(f"a {job.job_type} job has no nodes: CONDORWORKFLOW jobs have")
+    found = job.nodes(status, run, limit)
+    if machine:
+        dump(found)
+    else:
+        show.node_table(found)
 
 
 def _say(job: Job, machine: bool, asked: str = "") -> None:

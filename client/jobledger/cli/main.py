@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobledger.cli import access, callback, dead_letters, jobs, schedulers
+from jobledger.cli import access, callback, dead_letters, jobs, pool, schedulers, settings
 from jobledger.errors import (
     ApiError,
     InvalidArgument,
@@ -70,7 +70,9 @@ def _add_stack_commands(root: click.Group) -> None:
 
 
 _add_stack_commands(cli)
-for part in (jobs.jobs, schedulers.schedulers, access.keys, access.whoami, dead_letters.dead_letters, callback.callback):
+schedulers.schedulers.add_command(settings.settings)
+schedulers.schedulers.add_command(settings.assign)
+for part in (jobs.jobs, schedulers.schedulers, pool.pool, access.keys, access.whoami, dead_letters.dead_letters, callback.callback):
     cli.add_command(part)
 
 

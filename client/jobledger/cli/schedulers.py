@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.padding import Padding
 from rich.text import Text
 
-from jobledger.cli.output import as_json, connected, dump, show_fields, show_table
+from jobledger.cli.output import as_json, connected, console, dump, show_fields, show_table
 from jobledger.compute import Scheduler, check_scheduler_name
 from jobledger.connection import Connection
 
+STEP_STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 HEALTH_STYLES = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 
@@ -72,10 +74,21 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="HTCondor: the collector's port.")
 @click.option("--transport", type=click.Choice(["bindings", "ssh", "tcp"]), help="How it is spoken to.")
 @click.option("--schedd", "schedd_name", default="", help="HTCondor: the schedd to use; needed when the pool has several.")
-@click.option("--username", default="")
+@click.option("--username", default="", help="ssh: who logs in.")
+@click.option(
+    "--known-host-key",
+    "host_key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ssh: a file that holds the server's public key, as ssh-keyscan or a known_hosts file has it.",
+)
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="HTCondor: a file that holds an IDTOKEN.")
 @click.option(
     "--private-key", "private_key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a private key file."
+)
+@click.option(
+    "--private-key-pass-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ssh: a file that holds the private key's passphrase.",
 )
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
@@ -85,10 +98,12 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 def register(connection: Connection, name: str, type_: str, host: str, replace: bool, **asked: Any) -> None:
     """Register a scheduler. Secrets are read from files, never from the command line."""
     secrets = {
-        "token": _secret(asked.pop("token_file")),
-        "private_key": _secret(asked.pop("private_key_file"), strip=False),
-        "password": _secret(asked.pop("password_file")),
+        "token": _content(asked.pop("token_file")),
+        "private_key": _content(asked.pop("private_key_file"), strip=False),
+        "private_key_pass": _content(asked.pop("private_key_pass_file")),
+        "password": _content(asked.pop("password_file")),
     }
+    asked["known_host_key"] = _content(asked.pop("host_key_file"))
     transport = asked.pop("transport") or (
         "tcp" if type_ == "dask" else "ssh" if asked["username"] and not secrets["token"] else "bindings"
     )
@@ -101,15 +116,15 @@ def register(connection: Connection, name: str, type_: str, host: str, replace: 
 @as_json
 @connected
 def check(connection: Connection, name: str, machine: bool) -> None:
-    """Contact a scheduler now and say what was found.
+    """Contact a scheduler now, step by step, and say what was found.
 
-    Exit code 1 when it is not reachable.
+    Exit code 1 when a step failed without which no run gets there.
     """
     item = connection.schedulers.post(f"/schedulers/{name}/check")
     if machine:
         dump(item)
     else:
-        show_fields(item.items())
+        _show_check(item)
     if not item["reachable"]:
         raise click.exceptions.Exit(1)
 
@@ -124,7 +139,19 @@ def remove(connection: Connection, name: str, force: bool) -> None:
     click.echo(f"{name} removed")
 
 
-def _secret(path: Path | None, *, strip: bool = True) -> str:
+def _show_check(item: dict[str, Any]) -> None:
+    """The steps as a list, each with what was found; what to do stands below those where there is something to do."""
+    for step in item.get("steps") or []:
+        time = f"  ({step['time_ms']:.0f} ms)" if step["outcome"] != "skipped" and step["time_ms"] >= 1 else ""
+        line = Text.assemble((f"{step['outcome']:<8}", STEP_STYLES.get(step["outcome"], "")), (step["title"], "bold"), (time, "dim"))
+        console().print(line)
+        console().print(Padding(Text(step["explanation"]), (0, 0, 0, 8)))
+        if step.get("advice"):
+            console().print(Padding(Text(step["advice"], style="yellow"), (0, 0, 0, 8)))
+    click.echo(f"{item['name']} can be used" if item["reachable"] else f"{item['name']} cannot be used: {item.get('detail', '')}")
+
+
+def _content(path: Path | None, *, strip: bool = True) -> str:
     if path is None:
         return ""
     text = path.read_text()

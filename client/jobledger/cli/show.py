@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 from rich.text import Text
 
 from jobledger.cli.output import VERDICT_STYLES, console, duration, local, show_fields, show_table, status_text, width
+from jobledger.condor_workflow import NodeView
 from jobledger.views import HistoryEntry, JobView
 from jobledger_contracts.statuses import ACTIVE, Status, parse_status
 
@@ -61,10 +63,36 @@ def job_details(view: JobView) -> None:
             ("properties", _compact(view.extended_properties)),
             ("HTCondor", _compact(view.condor)),
             ("Dask", _compact(view.dask)),
+            ("nodes", ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())),
             ("workspace", view.workspace),
             ("position", view.position),
         ]
     )
+
+
+def node_table(nodes: Sequence[NodeView]) -> None:
+    """Nodes, one a line, in the workflow's order."""
+    columns = (("node", "fixed"), ("status", "fixed"), ("tries", "number"), ("job", "fixed"), ("exit", "number"), ("says", "fill"))
+    rows = [
+        (
+            node.name,
+            status_text(node.status, node.status_code),
+            node.restarts + 1 if node.scheduler_job_ref else "",
+            node.scheduler_job_ref,
+            node.exit_code if node.exit_signal is None else f"-{node.exit_signal}",
+            node.message,
+        )
+        for node in nodes
+    ]
+    show_table(columns, rows, nothing="no nodes")
+
+
+def nodes_said(nodes: Sequence[dict[str, Any]]) -> str:
+    """What a report on nodes says, in a few words: the node, or how many have which status."""
+    if len(nodes) == 1:
+        return f"{nodes[0].get('node')} {nodes[0].get('status')}"
+    counts = Counter(str(node.get("status")) for node in nodes)
+    return ", ".join(f"{count} {status}" for status, count in counts.most_common())
 
 
 def history_table(entries: Sequence[HistoryEntry]) -> None:
@@ -99,6 +127,8 @@ def says(entry: HistoryEntry) -> str:
     data = entry.data
     if status := data.get("status"):
         return " ".join(str(text) for text in (status, data.get("message") or "") if text)
+    if nodes := data.get("nodes"):
+        return nodes_said(nodes)
     if files := data.get("files"):
         return f"{len(files)} files"
     return str(data.get("reason") or data.get("name") or "")

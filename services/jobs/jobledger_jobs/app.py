@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -30,10 +30,11 @@ from .callbacks import CallbackRoutes
 from .config import JobsSettings
 from .feed import Feed
 from .files import FileRoutes
+from .node_routes import NodeRoutes
 from .reactors import react
 from .reads import Reads
 from .reconciler import Reconciler
-from .requests import Requests
+from .requests import Keep, Requests
 from .routes import JobRoutes
 from .store import CONSUMER, JobsStore
 
@@ -78,7 +79,13 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     store, clock = adapters.store, adapters.clock
     wait_s = settings.verdict_wait_s
     requests = Requests(
-        bus=adapters.bus, positions=adapters.positions, store=store, clock=clock, randomness=secrets.token_bytes, wait_s=wait_s
+        bus=adapters.bus,
+        positions=adapters.positions,
+        store=store,
+        clock=clock,
+        randomness=secrets.token_bytes,
+        wait_s=wait_s,
+        keep=keep_in(adapters.workspaces),
     )
     reads = Reads(store, adapters.positions, wait_s)
     jobs = JobRoutes(
@@ -93,10 +100,11 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
         max_age_s=settings.credential_max_age_s,
     )
     files = FileRoutes(reads=reads, workspaces=adapters.workspaces, max_upload_bytes=settings.max_upload_bytes)
+    nodes = NodeRoutes(reads=reads, store=store, workspaces=adapters.workspaces, partitions=settings.partitions)
     admin = AdminRoutes(access=adapters.access, clock=clock)
     letters = DeadLetterRoutes("jobs", DeadLetters(store.pool, CONSUMER), settings.partitions)
     return build_app(
-        [*admin.routes(), *letters.routes(), *jobs.routes(), *files.routes(), *callbacks.routes()],
+        [*admin.routes(), *letters.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes()],
         adapters.access,
         noun="jobs",
         title=TITLE,
@@ -105,6 +113,18 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
     )
+
+
+def keep_in(workspaces: Workspaces) -> Keep:
+    """How requests put a file into a job's folder."""
+
+    async def keep(job_id: str, path: str, content: bytes) -> None:
+        async def whole() -> AsyncIterator[bytes]:
+            yield content
+
+        await workspaces.write(job_id, path, whole())
+
+    return keep
 
 
 async def serve(settings: JobsSettings) -> int:

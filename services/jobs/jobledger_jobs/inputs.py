@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, Text
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, NodeSpec, ScriptSpec, Text, WorkflowSpec
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
 from .views import PositionText
@@ -27,18 +27,38 @@ class DaskBody(DaskSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     """What to hand to Dask."""
 
 
+class ScriptBody(ScriptSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A program that the access point itself runs before or after a node."""
+
+
+class NodeBody(NodeSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A node of a workflow."""
+
+    condor: CondorBody | None = None
+    workflow: WorkflowBody | None = None
+    pre_script: ScriptBody | None = None
+    post_script: ScriptBody | None = None
+
+
+class WorkflowBody(WorkflowSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What to hand to HTCondor's DAGMan."""
+
+    nodes: list[NodeBody] = []  # type: ignore[assignment]  # narrower, and never written to
+
+
 class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job to create. It starts Pending and runs when it is asked to."""
 
     name: Name  #: `{id}` in it becomes the job's id
     label: Name
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")]
+    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")]
     description: Text = ""
     groups: Groups = []
     extended_properties: dict[str, Any] = {}
     scheduler: SchedulerName = ""
     condor: CondorBody | None = None
     dask: DaskBody | None = None
+    workflow: WorkflowBody | None = None
     user: Name | None = None  #: its owner, if that is not who asks: admins only
 
 
@@ -52,6 +72,7 @@ class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scheduler: SchedulerName | None = None
     condor: CondorBody | None = None
     dask: DaskBody | None = None
+    workflow: WorkflowBody | None = None
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +80,7 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
     label: Name | None = None
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|DASK)$")] | None = None
+    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")] | None = None
     user: Name | None = None
     group: Name | None = None
     scheduler: SchedulerName | None = None
@@ -82,6 +103,16 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Which part of a job's history to show."""
 
     order_by: Annotated[str, Meta(pattern="^-?position$")] = "position"
+    limit: Limit = DEFAULT_LIMIT
+    cursor: str | None = None
+    after: PositionText | None = None
+
+
+class NodeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which nodes of a workflow to list."""
+
+    status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
+    run: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None  #: absent: the current one
     limit: Limit = DEFAULT_LIMIT
     cursor: str | None = None
     after: PositionText | None = None

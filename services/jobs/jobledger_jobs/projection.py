@@ -58,6 +58,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     extended_properties: str
     condor: str | None
     dask: str | None
+    workflow: str | None
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
@@ -182,6 +183,7 @@ def _job_row(f: FoldedEvent) -> JobRow:
         extended_properties=_json(created.extended_properties),
         condor=None if created.condor is None else _json(created.condor),
         dask=None if created.dask is None else _json(created.dask),
+        workflow=None if created.workflow is None else _json(created.workflow),
         creation_time=job.creation_time,
         execute_time=job.execute_time,
         start_time=job.start_time,

@@ -126,14 +126,16 @@ SELECT h.*, h.job_id::text AS id FROM history h WHERE h.job_id = $1 AND h.versio
 -- name: feed_of_partition
 -- A partition's events between two offsets (the first within, the second not) with what rights need, in the log's order.
 SELECT h.partition, h.log_offset, h.job_id::text AS job_id, h.type, h.status, h.status_text, h.status_message, h.progress, h.run,
-       h.outcome, h.reason, h.occurred_at, h.recorded_at, j.owner, j.groups
+       h.outcome, h.reason, h.occurred_at, h.recorded_at, j.owner, j.groups,
+       CASE WHEN h.type = 'NodeStatusChanged' THEN h.data -> 'nodes' END AS nodes
 FROM history h LEFT JOIN jobs j USING (job_id)
 WHERE h.partition = $1 AND h.log_offset >= $2 AND h.log_offset < $3 ORDER BY h.log_offset LIMIT $4
 
 -- name: feed_of_job
 -- One job's events between two offsets of its partition (the first within, the second not), in order.
 SELECT h.partition, h.log_offset, h.job_id::text AS job_id, h.type, h.status, h.status_text, h.status_message, h.progress, h.run,
-       h.outcome, h.reason, h.occurred_at, h.recorded_at, j.owner, j.groups
+       h.outcome, h.reason, h.occurred_at, h.recorded_at, j.owner, j.groups,
+       CASE WHEN h.type = 'NodeStatusChanged' THEN h.data -> 'nodes' END AS nodes
 FROM history h LEFT JOIN jobs j USING (job_id)
 WHERE h.job_id = $1 AND h.log_offset >= $2 AND h.log_offset < $3 ORDER BY h.version LIMIT $4
 
@@ -145,25 +147,25 @@ SELECT name, type, health FROM schedulers WHERE usable ORDER BY name
 -- Put the jobs of a batch where they now stand.
 INSERT INTO jobs (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
     status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
-    condor, dask, creation_time, execute_time, start_time, completion_time, deleted)
+    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
 SELECT r.job_id, r.version, r.partition, r.log_offset, r.name, r.description, r.owner,
     ARRAY(SELECT json_array_elements_text(r.groups::json)), r.label, r.job_type, r.status, r.status_text,
     r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.workspace,
-    r.extended_properties::json, r.condor::json, r.dask::json, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
+    r.extended_properties::json, r.condor::json, r.dask::json, r.workflow::json, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
 FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
     $11::text[], $12::text[], $13::text[], $14::double precision[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::bigint[],
-    $20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[], $27::timestamptz[],
-    $28::timestamptz[], $29::boolean[])
+    $20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[],
+    $29::timestamptz[], $30::boolean[])
     AS r (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
     status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
-    condor, dask, creation_time, execute_time, start_time, completion_time, deleted)
+    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
 ON CONFLICT (job_id) DO UPDATE SET (version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
     status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
-    condor, dask, creation_time, execute_time, start_time, completion_time, deleted)
+    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
     = ROW (excluded.version, excluded.partition, excluded.log_offset, excluded.name, excluded.description, excluded.owner,
     excluded.groups, excluded.label, excluded.job_type, excluded.status, excluded.status_text, excluded.status_message,
     excluded.progress, excluded.run, excluded.desired, excluded.scheduler, excluded.scheduler_job_ref, excluded.exit_code,
-    excluded.exit_signal, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.creation_time,
+    excluded.exit_signal, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow, excluded.creation_time,
     excluded.execute_time, excluded.start_time, excluded.completion_time, excluded.deleted)
 WHERE jobs.version < excluded.version
 
@@ -194,3 +196,36 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[])
 INSERT INTO schedulers (name, type, health, usable)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[])
 ON CONFLICT (name) DO UPDATE SET type = excluded.type, health = excluded.health, usable = excluded.usable
+
+-- name: known_nodes
+-- The rows of the nodes that a batch's reports name.
+SELECT n.*, n.job_id::text AS id FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS r (job_id, run, name)
+JOIN job_nodes n ON n.job_id = r.job_id AND n.run = r.run AND left(n.name, 256) = left(r.name, 256) AND md5(n.name) = md5(r.name)
+
+-- name: known_counts
+-- How many nodes these jobs have in each status, where any was reported.
+SELECT job_id::text AS id, node_counts FROM jobs WHERE job_id = ANY ($1::uuid[]) AND node_counts IS NOT NULL
+
+-- name: upsert_nodes
+-- Put the nodes of a batch where they now stand.
+INSERT INTO job_nodes (job_id, run, name, number, status, restarts, scheduler_job_ref, exit_code, exit_signal, message, start_time,
+    completion_time)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::integer[], $5::text[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[],
+    $10::text[], $11::timestamptz[], $12::timestamptz[])
+ON CONFLICT (job_id, run, number) DO UPDATE SET (status, restarts, scheduler_job_ref, exit_code, exit_signal, message, start_time,
+    completion_time) = ROW (excluded.status, excluded.restarts, excluded.scheduler_job_ref, excluded.exit_code, excluded.exit_signal,
+    excluded.message, excluded.start_time, excluded.completion_time)
+
+-- name: save_counts
+-- Say how many nodes of which status jobs have.
+UPDATE jobs SET node_counts = r.node_counts::json FROM unnest($1::uuid[], $2::text[]) AS r (job_id, node_counts)
+WHERE jobs.job_id = r.job_id
+
+-- name: nodes
+-- A page of a run's nodes behind a number, in the workflow's order.
+SELECT * FROM job_nodes WHERE job_id = $1 AND run = $2 AND ($3::text[] IS NULL OR status = ANY ($3)) AND number > $4
+ORDER BY number LIMIT $5
+
+-- name: count_nodes
+-- How many nodes of a run have which status.
+SELECT status, count(*) AS count FROM job_nodes WHERE job_id = $1 AND run = $2 GROUP BY status

@@ -6,9 +6,10 @@ verdict from the history: the same verdict that every other reader of the log co
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -18,8 +19,9 @@ import msgspec
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode, encode, new_event
 from jobledger_contracts.ids import Position, derived_id, new_job_id, partition_for
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, JobChanged, JobCreated
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
 from jobledger_contracts.verdicts import Outcome, Reason, Verdict
+from jobledger_contracts.workflows import MAX_INLINE_BYTES, count_nodes
 from jobledger_kit.bus import Bus
 from jobledger_kit.clock import Clock
 from jobledger_kit.errors import (
@@ -39,7 +41,7 @@ from .domain.submission import Fault, check_scheduler, check_spec
 from .inputs import ChangeJob, CreateJob
 from .views import Row
 
-Spec = TypeVar("Spec", CondorSpec, DaskSpec)
+Spec = TypeVar("Spec", CondorSpec, DaskSpec, WorkflowSpec)
 
 SOURCE: Final = "/jobledger/jobs"
 CALLBACK_SOURCE: Final = "/jobledger/jobs/callback"
@@ -101,14 +103,26 @@ class VerdictReader(Protocol):
     async def usable_schedulers(self) -> dict[str, str]: ...
 
 
+Keep = Callable[[str, str, bytes], Awaitable[None]]
+"""Puts a file into a job's folder: job id, path, content. Raises what `Workspaces.write` does."""
+
+
 class Requests:
     """States requests as events. `randomness(n)` gives n random bytes; `wait_s` bounds the wait for a verdict."""
 
     def __init__(
-        self, *, bus: Bus, positions: PassedPositions, store: VerdictReader, clock: Clock, randomness: Callable[[int], bytes], wait_s: float
+        self,
+        *,
+        bus: Bus,
+        positions: PassedPositions,
+        store: VerdictReader,
+        clock: Clock,
+        randomness: Callable[[int], bytes],
+        wait_s: float,
+        keep: Keep,
     ) -> None:
         self._bus, self._positions, self._store = bus, positions, store
-        self._clock, self._randomness, self._wait_s = clock, randomness, wait_s
+        self._clock, self._randomness, self._wait_s, self._keep = clock, randomness, wait_s, keep
 
     async def create(self, body: CreateJob, caller: Caller) -> Settled:
         """Create a job. Raises Unprocessable, UnprocessableKey, Conflict, CreationUnknown and the bus's errors."""
@@ -116,11 +130,12 @@ class Requests:
         owner = body.user or caller.viewer.user
         key = check_idempotency_key(caller.idempotency_key)
         job_id = derived_id("job", owner, key) if key else self._new_id(now)
-        raise_faults(check_spec(body.job_type, body.scheduler, body.condor, body.dask))
+        await self._check_spec(body.job_type, body.scheduler, body.condor, body.dask, body.workflow)
         await self._check_scheduler(body.job_type, body.scheduler)
+        workflow = await self._check_in(job_id, body.workflow)
         try:
             # A new event each time: what tells a repetition from a key that is used twice is the content of the job, for ever.
-            settled = await self._publish(creation(body, owner, job_id), self._new_id(now), now, caller)
+            settled = await self._publish(creation(body, owner, job_id, workflow), self._new_id(now), now, caller)
         except OutcomeUnknown:
             raise CreationUnknown(job_id) from None
         if settled.verdict is None or settled.verdict.applied:
@@ -137,12 +152,33 @@ class Requests:
         """Change a job's attributes. Raises InvalidRequest when nothing is given, Unprocessable, Refused."""
         if all(value is None for value in msgspec.structs.astuple(body)):
             raise InvalidRequest(errors=[FieldError("$", "names nothing to change")])
-        if body.scheduler is not None or body.condor is not None or body.dask is not None:
-            scheduler, condor, dask = merged_spec(row, body)
-            raise_faults(check_spec(row["job_type"], scheduler, condor, dask))
+        if any(part is not None for part in (body.scheduler, body.condor, body.dask, body.workflow)):
+            await self._check_spec(row["job_type"], *merged_spec(row, body))
             if body.scheduler is not None:
                 await self._check_scheduler(row["job_type"], body.scheduler)
-        return await self.ask(alteration(row["id"], body), caller)
+        return await self.ask(alteration(row["id"], body, await self._check_in(row["id"], body.workflow)), caller)
+
+    async def _check_spec(
+        self, job_type: str, scheduler: str, condor: CondorSpec | None, dask: DaskSpec | None, workflow: WorkflowSpec | None
+    ) -> None:
+        """Raise Unprocessable for what does not fit together. Twenty thousand nodes take half a second, and not the loop's."""
+        if workflow is None:
+            raise_faults(check_spec(job_type, scheduler, condor, dask))
+        else:
+            raise_faults(await asyncio.to_thread(check_spec, job_type, scheduler, condor, dask, workflow))
+
+    async def _check_in(self, job_id: str, body: WorkflowSpec | None) -> WorkflowSpec | None:
+        """Put a workflow that is large into the job's folder, under its digest; return what the event says of it."""
+        workflow = _plain(body, WorkflowSpec)
+        if workflow is None:
+            return None
+        raw = msgspec.json.encode(workflow)
+        if len(raw) <= MAX_INLINE_BYTES:
+            return workflow
+        digest = hashlib.sha256(raw).hexdigest()
+        path = f".jobledger/workflow-{digest[:16]}.json"
+        await self._keep(job_id, path, raw)
+        return WorkflowSpec(file=path, sha256=digest, node_count=count_nodes(workflow))
 
     async def ask(self, data: Any, caller: Caller) -> Settled:
         """State a request about an existing job and wait for its verdict. Raises NotFound, Refused, Conflict, OutcomeUnknown."""
@@ -214,7 +250,7 @@ class Requests:
         return new_job_id(int(now.timestamp() * 1000), self._randomness(10))
 
 
-def creation(body: CreateJob, owner: str, job_id: str) -> JobCreated:
+def creation(body: CreateJob, owner: str, job_id: str, workflow: WorkflowSpec | None = None) -> JobCreated:
     """State the wish for a job. Groups named twice count once."""
     return JobCreated(
         job_id=job_id,
@@ -228,10 +264,11 @@ def creation(body: CreateJob, owner: str, job_id: str) -> JobCreated:
         scheduler=body.scheduler,
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
+        workflow=workflow,
     )
 
 
-def alteration(job_id: str, body: ChangeJob) -> JobChanged:
+def alteration(job_id: str, body: ChangeJob, workflow: WorkflowSpec | None = None) -> JobChanged:
     """State the wish to change a job."""
     return JobChanged(
         job_id=job_id,
@@ -242,14 +279,16 @@ def alteration(job_id: str, body: ChangeJob) -> JobChanged:
         scheduler=body.scheduler,
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
+        workflow=workflow,
     )
 
 
-def merged_spec(row: Row, body: ChangeJob) -> tuple[str, CondorSpec | None, DaskSpec | None]:
+def merged_spec(row: Row, body: ChangeJob) -> tuple[str, CondorSpec | None, DaskSpec | None, WorkflowSpec | None]:
     """How a job is to run once it is changed: what the body gives, else what the row has."""
     condor = body.condor if body.condor is not None else row["condor"] and msgspec.json.decode(row["condor"], type=CondorSpec)
     dask = body.dask if body.dask is not None else row["dask"] and msgspec.json.decode(row["dask"], type=DaskSpec)
-    return body.scheduler if body.scheduler is not None else row["scheduler"], condor or None, dask or None
+    workflow = body.workflow if body.workflow is not None else row["workflow"] and msgspec.json.decode(row["workflow"], type=WorkflowSpec)
+    return body.scheduler if body.scheduler is not None else row["scheduler"], condor or None, dask or None, workflow or None
 
 
 def repeatable_id(data: Any, user: str, key: str) -> str:

@@ -47,6 +47,8 @@ from .requests import Caller, CreationUnknown, Requests, Settled
 from .views import Accepted, HistoryPage, JobPage, JobView, history_entry, job_view
 
 POSITION_HEADER: Final = "jobledger-position"
+MAX_JOB_BYTES: Final = 32 * 2**20
+"""Of a job's description: a workflow of 20,000 nodes has some 10 MB."""
 KEY_HEADER: Final = {"Idempotency-Key": "makes the request safe to repeat: the same key and content take effect once"}
 _RESUME_HEADER: Final = {"Last-Event-ID": "the id of the last event that was received; the answer begins behind it"}
 _WRITE_ERRORS: Final = (NotFound, Forbidden, Refused, OutcomeUnknown)
@@ -90,6 +92,7 @@ class JobRoutes:
         "Create a job",
         description="It starts Pending. With an Idempotency-Key the job's id follows from the key, so repeating the request finds the job.",
         body=CreateJob,
+        max_body_bytes=MAX_JOB_BYTES,
         headers=KEY_HEADER,
         responses={201: JobView, 200: JobView, 202: Accepted},
         errors=(Forbidden, Unprocessable, UnprocessableKey, Conflict, OutcomeUnknown),
@@ -125,6 +128,7 @@ class JobRoutes:
     @operation(
         "Change a job's attributes",
         body=ChangeJob,
+        max_body_bytes=MAX_JOB_BYTES,
         headers=KEY_HEADER,
         responses={200: JobView, 202: Accepted},
         errors=(*_WRITE_ERRORS, Unprocessable),

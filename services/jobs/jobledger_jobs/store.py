@@ -19,7 +19,8 @@ from jobledger_kit.queries import load_queries
 from jobledger_kit.store import LedgerStore
 
 from .domain.rights import Viewer
-from .projection import HistoryRow, JobRow, RowChanges, SchedulerRow, project, project_schedulers
+from .node_projection import NodeCounts, NodeRow, RunKey, node_reports, node_row, project_nodes
+from .projection import FoldedEvent, HistoryRow, JobRow, RowChanges, SchedulerRow, project, project_schedulers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,9 @@ class JobsStore(LedgerStore):
 
     async def write(self, connection: Connection, batch: FoldedBatch) -> None:
         """Write what a batch changes. Rows come sorted by key, so that writers cannot deadlock."""
-        await self._write_jobs(connection, project([f for f in batch.folded if f.record.topic == topics.JOBS]))
+        jobs = [f for f in batch.folded if f.record.topic == topics.JOBS]
+        await self._write_jobs(connection, project(jobs))
+        await self._write_nodes(connection, jobs)
         schedulers = project_schedulers(f for f in batch.folded if f.record.topic == topics.SCHEDULERS)
         if schedulers:
             await connection.execute(self._queries["upsert_schedulers"], *_columns(SchedulerRow, schedulers))
@@ -88,6 +91,25 @@ class JobsStore(LedgerStore):
                 [share.group_name for share in changes.shares],
                 [share.creation_time for share in changes.shares],
             )
+
+    async def _write_nodes(self, connection: Connection, folded: Sequence[FoldedEvent]) -> None:
+        reports = node_reports(folded)
+        if not reports:
+            return
+        named = sorted({(job_id, run, report.node) for (job_id, run), said in reports.items() for report, _ in said})
+        known: dict[RunKey, dict[str, NodeRow]] = {}
+        for record in await connection.fetch(self._queries["known_nodes"], *map(list, zip(*named, strict=True))):
+            row = node_row({**record, "job_id": record["id"]})
+            known.setdefault((row.job_id, row.run), {})[row.name] = row
+        counted = {
+            record["id"]: msgspec.json.decode(record["node_counts"], type=NodeCounts)
+            for record in await connection.fetch(self._queries["known_counts"], sorted({job_id for job_id, _ in reports}))
+        }
+        changes = project_nodes(reports, known, counted)
+        if changes.rows:
+            await connection.execute(self._queries["upsert_nodes"], *_columns(NodeRow, changes.rows))
+        counts = [msgspec.json.encode(count).decode() for count in changes.counts.values()]
+        await connection.execute(self._queries["save_counts"], list(changes.counts), counts)
 
     # --- reading ---
 
@@ -128,6 +150,14 @@ class JobsStore(LedgerStore):
     async def feed_of_job(self, job_id: str, start: int, end: int, limit: int) -> list[asyncpg.Record]:
         """At most `limit` events of a job with start <= offset < end, in order, with its owner and groups."""
         return await self._fetch("feed_of_job", job_id, start, end, limit)
+
+    async def nodes(self, job_id: str, run: int, statuses: Sequence[str] | None, behind: int, limit: int) -> list[asyncpg.Record]:
+        """At most `limit` nodes of a run behind a number (-1: from the first)."""
+        return await self._fetch("nodes", job_id, run, statuses, behind, limit)
+
+    async def node_counts(self, job_id: str, run: int) -> dict[str, int]:
+        """How many nodes of a run have each status; empty when nothing was reported of them."""
+        return {row["status"]: row["count"] for row in await self._fetch("count_nodes", job_id, run)}
 
     async def usable_schedulers(self) -> dict[str, str]:
         """The schedulers that a job may name: name -> type."""

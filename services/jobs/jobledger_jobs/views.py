@@ -13,6 +13,9 @@ from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
 from jobledger_kit.workspace import Entry
 
+from .node_projection import NodeCounts
+
+JsonArray = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "object"}})]
 JsonObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})]
 PositionText = Annotated[str, Meta(examples=["3:1042"], description="where an event stands in the log: partition:offset")]
 
@@ -48,12 +51,41 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     extended_properties: JsonObject
     condor: JsonObject | None
     dask: JsonObject | None
+    workflow: JsonObject | None  #: a large one is in the job's folder, and this names it
+    node_counts: dict[str, int] | None  #: of the current run: how many nodes have which status
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
     completion_time: datetime | None
     run_time_s: float | None
     position: PositionText  #: of the last event about it
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of a run. `a+b` is a node of the splice `a`, `a/b` one of the workflow within `a`."""
+
+    name: str
+    number: int
+    type: str  #: JOB, SUBDAG or FINAL; empty when the workflow cannot be read any more
+    parents: list[str] | None
+    status: str
+    status_code: str
+    restarts: int = 0
+    scheduler_job_ref: str = ""
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    message: str = ""
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+
+
+class NodePage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of nodes. `next_cursor` is absent on the last page."""
+
+    items: list[NodeView]
+    run: int  #: 0: none has begun
+    counts: dict[str, int]  #: of all nodes of the run, whatever was asked for
+    next_cursor: str | None = None
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +138,7 @@ class StatusEvent(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     recorded_at: datetime
     position: PositionText
+    nodes: JsonArray | None = None  #: of a NodeStatusChanged: what it says of which nodes
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +227,8 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         extended_properties=_raw(row["extended_properties"]),
         condor=_raw_or_none(row["condor"]),
         dask=_raw_or_none(row["dask"]),
+        workflow=_raw_or_none(row["workflow"]),
+        node_counts=node_counts(row),
         creation_time=utc(row["creation_time"]),
         execute_time=utc(row["execute_time"]),
         start_time=started,
@@ -241,7 +276,16 @@ def status_event(row: Row) -> StatusEvent:
         occurred_at=utc(row["occurred_at"]),
         recorded_at=utc(row["recorded_at"]),
         position=f"{row['partition']}:{row['log_offset']}",
+        nodes=_raw_or_none(row["nodes"]),
     )
+
+
+def node_counts(row: Row) -> dict[str, int] | None:
+    """How many nodes of a job's current run have which status; None when nothing was reported of them."""
+    if row["node_counts"] is None:
+        return None
+    counts = msgspec.json.decode(row["node_counts"], type=NodeCounts)
+    return counts.counts if counts.run == row["run"] else None
 
 
 @overload

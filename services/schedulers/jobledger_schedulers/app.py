@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -28,15 +29,22 @@ from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
 from jobledger_kit.seal import Sealer
 
-from .adapters import open_adapter
+from .adapters import open_adapter, open_view
+from .adapters.htcondor_ssh.host_keys import shown_key
 from .adapters.port import AdapterSettings, SchedulerAdapter
+from .adapters.views import PoolView, WorkersView
+from .app_settings import AppSettings
 from .catchup import caught_up, log_ends
 from .config import SchedulersSettings
+from .first_aid import FirstAid
+from .inspection import Inspection
 from .lane import Backoff
+from .pool_routes import PoolRoutes
 from .reactors import react
 from .reconciler import Reconciler
 from .requests import Registry
 from .routes import SchedulerRoutes
+from .setting_routes import SettingRoutes
 from .staging import Staging
 from .store import SchedulersStore
 from .troubles import TROUBLES, in_words
@@ -92,6 +100,7 @@ def adapter_settings(state: Scheduler, credentials: Credentials, private_dir: Pa
         transport=state.transport,
         schedd_name=state.schedd_name,
         username=state.username,
+        known_host_key=state.known_host_key,
         timeout_s=state.timeout_s,
         private_dir=private_dir,
         token=credentials.token,
@@ -102,11 +111,11 @@ def adapter_settings(state: Scheduler, credentials: Credentials, private_dir: Pa
 
 
 class Checking:
-    """An adapter that leaves nothing behind: for a check, which must not touch the folder of the work that goes on."""
+    """An adapter or view that leaves nothing behind: for looks, which must not touch the folder of the work that goes on."""
 
-    def __init__(self, state: Scheduler, credentials: Credentials, folder: Path) -> None:
+    def __init__(self, state: Scheduler, credentials: Credentials, folder: Path, opened: Callable[[AdapterSettings], Any]) -> None:
         self._folder = folder / uuid4().hex
-        self._adapter = open_adapter(adapter_settings(state, credentials, self._folder))
+        self._adapter = opened(adapter_settings(state, credentials, self._folder))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
@@ -118,28 +127,55 @@ class Checking:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str, Check]) -> Application:
+def build_inspection(settings: SchedulersSettings, adapters: Adapters) -> Inspection:
+    """Build what looks at schedulers for people."""
+
+    return Inspection(store=adapters.store, vault=adapters.vault, clock=adapters.clock, open_view=_looking(settings))
+
+
+def _looking(settings: SchedulersSettings) -> Callable[[Scheduler, Credentials], PoolView | WorkersView]:
+    def look(state: Scheduler, credentials: Credentials) -> PoolView | WorkersView:
+        looking: Any = Checking(state, credentials, settings.data_dir / "checks", open_view)
+        view: PoolView | WorkersView = looking
+        return view
+
+    return look
+
+
+def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str, Check], inspection: Inspection) -> Application:
     """Build the HTTP application over the adapters."""
 
     def connect(state: Scheduler, credentials: Credentials) -> SchedulerAdapter:
-        checking: Any = Checking(state, credentials, settings.data_dir / "checks")
+        checking: Any = Checking(state, credentials, settings.data_dir / "checks", open_adapter)
         adapter: SchedulerAdapter = checking
         return adapter
 
+    first_aid = FirstAid(connect=connect, open_view=_looking(settings), ask_key=shown_key, clock=adapters.clock)
     registry = Registry(
         store=adapters.store,
         bus=adapters.bus,
         positions=adapters.registry_positions,
         clock=adapters.clock,
         vault=adapters.vault,
-        connect=connect,
+        first_aid=first_aid,
+        ask_key=shown_key,
+        randomness=secrets.token_bytes,
+        wait_s=settings.verdict_wait_s,
+    )
+    app_settings = AppSettings(
+        store=adapters.store,
+        bus=adapters.bus,
+        positions=adapters.registry_positions,
+        clock=adapters.clock,
+        alone=registry.alone,
         randomness=secrets.token_bytes,
         wait_s=settings.verdict_wait_s,
     )
     routes = SchedulerRoutes(registry=registry, store=adapters.store)
+    setting_routes = SettingRoutes(settings=app_settings, store=adapters.store)
     letters = DeadLetterRoutes("schedulers", DeadLetters(adapters.store.pool), settings.partitions)
     return build_app(
-        [*letters.routes(), *routes.routes()],
+        [*letters.routes(), *setting_routes.routes(), *routes.routes(), *PoolRoutes(inspection=inspection).routes()],
         adapters.access,
         noun="schedulers",
         title=TITLE,
@@ -170,7 +206,7 @@ def consumer_parts(settings: SchedulersSettings, adapters: Adapters) -> list[Par
     )
     registry = Projector(
         consumer=REGISTRY_CONSUMER,
-        topics=(topics.SCHEDULERS,),
+        topics=(topics.SCHEDULERS, topics.SETTINGS),
         bootstrap_servers=settings.kafka_bootstrap_servers,
         store=adapters.store,
         instance_id=settings.instance_id,
@@ -202,7 +238,7 @@ def reconciler_part(settings: SchedulersSettings, adapters: Adapters) -> Part:
     stop = reconciler.stop
 
     async def run() -> None:
-        consumers = {topics.JOBS: JOBS_CONSUMER, topics.SCHEDULERS: REGISTRY_CONSUMER}
+        consumers = {topics.JOBS: JOBS_CONSUMER, topics.SCHEDULERS: REGISTRY_CONSUMER, topics.SETTINGS: REGISTRY_CONSUMER}
         backoff = Backoff()
         while True:
             try:
@@ -239,7 +275,9 @@ async def serve(settings: SchedulersSettings) -> int:
             parts += consumer_parts(settings, adapters)
             parts += [Part(name="jobs-positions", run=adapters.jobs_positions.run), reconciler_part(settings, adapters)]
         if settings.role in ("all", "api"):
-            app = build_api(settings, adapters, checks)
+            inspection = build_inspection(settings, adapters)
+            parts.append(Part(name="inspection", run=inspection.run))
+            app = build_api(settings, adapters, checks, inspection)
         else:
             app = build_app([], adapters.access, noun="schedulers", title=TITLE, checks=checks, access_log=settings.access_log)
         parts.append(http_part(app, host=settings.http_host, port=settings.http_port, data_dir=settings.data_dir))

@@ -22,9 +22,11 @@ from jobledger_contracts.statuses import Status
 from .adapters.port import Collected, NotSupported, Refused
 from .domain import reports
 from .domain.backoff import delay_s
+from .domain.nodes import with_nodes
 from .domain.runs import Seen
 from .lane import Backoff, Lane, LaneLost
 from .metrics import COLLECTED_BYTES
+from .nodes import Nodes
 from .staging import run_folder
 from .store import Ending
 from .troubles import TROUBLES, in_words
@@ -39,8 +41,8 @@ TELL_AFTER: Final = 3  #: failures: an access point that has just ended a job of
 class Collection:
     """Fetches the output of the ended runs of one lane, and tells their ends."""
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, lane: Lane, nodes: Nodes | None = None) -> None:
+        self._lane, self._nodes = lane, nodes or Nodes(lane)
         self._backoff = Backoff()
 
     async def run(self) -> None:
@@ -103,6 +105,9 @@ class Collection:
         nothing = collected is None and not files
         if nothing:
             ending = msgspec.structs.replace(ending, seen=_with(ending, "The scheduler no longer has its output."))
+        if collected is not None:
+            ending = msgspec.structs.replace(ending, seen=with_nodes(ending.seen, collected.nodes, collected.message))
+        await self._nodes.tell({run.run_id: run}, {run.run_id: collected.nodes if collected else ()}, lane.clock.now())
         await self._tell(ending, files, collected.missing if collected else [], told=not nothing)
         await lane.staging.delivered(run.run_id)
 
@@ -130,6 +135,7 @@ class Collection:
         seen = ending.seen
         if missing:
             seen = _with(ending, f"Files that were asked for are missing: {', '.join(missing[:10])}.")
+        await self._nodes.end([(run, seen.status)], now)
         events = reports.collected(run, files, missing, now) if told else []
         await lane.publish([*events, reports.ended(run, seen, now, ending.evidence)])
         await lane.store.ended([run.run_id])

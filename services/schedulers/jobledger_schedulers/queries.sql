@@ -173,3 +173,43 @@ update runs set collect_attempts = collect_attempts + 1, collect_after = now() +
 -- name: ended
 -- Nothing remains to be done about these runs.
 update runs set phase = 'ended', ended_at = coalesce(ended_at, now()) where run_id = any($1::text[]) and phase <> 'ended';
+
+-- name: run_nodes
+-- What was told of the nodes of runs.
+select run_id, node, told, state from run_nodes where run_id = any($1::text[]);
+
+-- name: nodes_told
+-- Remembers what was told of a run's nodes, once the log has it.
+insert into run_nodes (run_id, node, told, state)
+select $1, t.node, t.told, t.state from unnest($2::text[], $3::int[], $4::bytea[]) as t (node, told, state)
+on conflict (run_id, node) do update set told = excluded.told, state = excluded.state;
+
+-- name: forget_nodes
+-- Forgets the nodes of runs that are over.
+delete from run_nodes where run_id = any($1::text[]);
+
+-- name: save_setting
+-- Stores the folded stream of what an app needs.
+insert into settings (label, name, declared, scheduler, version, state) values ($1, $2, $3, $4, $5, $6)
+on conflict (label, name) do update set
+    declared = excluded.declared, scheduler = excluded.scheduler, version = excluded.version, state = excluded.state;
+
+-- name: page_of_settings
+-- What apps need, after a label and name, each with the scheduler that it says it has.
+select settings.state, schedulers.state as scheduler_state
+from settings left join schedulers on schedulers.name = settings.scheduler
+where settings.declared and (settings.label, settings.name) > ($1, $2)
+order by settings.label, settings.name limit $3;
+
+-- name: settings_of
+-- What one app needs.
+select settings.state, schedulers.state as scheduler_state
+from settings left join schedulers on schedulers.name = settings.scheduler
+where settings.declared and settings.label = $1
+order by settings.name;
+
+-- name: setting
+-- One of those.
+select settings.state, schedulers.state as scheduler_state
+from settings left join schedulers on schedulers.name = settings.scheduler
+where settings.declared and settings.label = $1 and settings.name = $2;

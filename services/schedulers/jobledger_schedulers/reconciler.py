@@ -30,6 +30,7 @@ from .config import SchedulersSettings
 from .health import Health
 from .lane import Backoff, Lane, LaneLost, Signal
 from .metrics import LANE_FAILURES, LANES_HELD
+from .nodes import Nodes
 from .orders import Orders
 from .orphans import Orphans
 from .staging import Staging
@@ -183,7 +184,8 @@ class Reconciler:
     async def _work_on(self, lane: Lane, state: Scheduler) -> None:
         """The four loops of a lane. What is wrong in one lane stays there: it is logged, counted, and the lane is started anew."""
         health = Health(lane, state)
-        orders, sweep, collection = Orders(lane, Submission(lane, self._key)), Sweep(lane, health), Collection(lane)
+        nodes = Nodes(lane)
+        orders, sweep, collection = Orders(lane, Submission(lane, self._key, nodes)), Sweep(lane, health, nodes), Collection(lane, nodes)
         try:
             async with asyncio.TaskGroup() as group:
                 for part in (orders.run(), sweep.run(), sweep.listen(), collection.run()):

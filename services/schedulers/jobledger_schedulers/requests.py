@@ -6,8 +6,8 @@ usable. One request at a time changes a name's registration, in whatever instanc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -22,16 +22,21 @@ from jobledger_kit.clock import Clock
 from jobledger_kit.errors import Conflict, FieldError, InvalidRequest, NotFound, Unavailable
 from jobledger_kit.positions import Positions
 
-from .adapters.port import SchedulerAdapter, SchedulerError
+from .adapters.htcondor_ssh.host_keys import ShownKey, host_keys
+from .adapters.port import SchedulerError
 from .domain.reports import HEALTH_SOURCE
+from .first_aid import FirstAid
 from .store import SchedulerRow, SchedulersStore
 from .vault import FIELDS, Credentials, Vault
 from .views import CheckView, SchedulerBody
 
-RESERVED: Final = frozenset({"health", "metrics", "openapi.json", "dead-letters"})
+RESERVED: Final = frozenset({"health", "metrics", "openapi.json", "dead-letters", "settings"})
 """Names that paths of our own have."""
 
-Connect = Callable[[Any, Credentials], SchedulerAdapter]
+Alone = Callable[[str], AbstractAsyncContextManager[None]]
+"""Keeps other requests for the same name waiting meanwhile."""
+AskKey = Callable[[str, int], Awaitable[ShownKey]]
+"""Asks the SSH server at a host and port for its key; raises SchedulerError."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -62,17 +67,18 @@ class Registry:
         positions: Positions,
         clock: Clock,
         vault: Vault,
-        connect: Connect,
+        first_aid: FirstAid,
+        ask_key: AskKey,
         randomness: Callable[[int], bytes],
         wait_s: float = 5.0,
     ) -> None:
         self._store, self._bus, self._positions, self._clock = store, bus, positions, clock
-        self._vault, self._connect, self._randomness, self._wait_s = vault, connect, randomness, wait_s
+        self._vault, self._first_aid, self._ask_key, self._randomness, self._wait_s = vault, first_aid, ask_key, randomness, wait_s
 
     async def register(self, body: SchedulerBody, caller: Caller) -> Settled:
         """Register a scheduler under a new name. Raises Conflict when the name has another one already."""
-        check(body)
-        async with self._alone(body.name):
+        body = await self._checked(body)
+        async with self.alone(body.name):
             row = await self._store.scheduler(body.name)
             credentials = merged(body, Credentials())
             if row is not None and row.state.exists:
@@ -86,8 +92,8 @@ class Registry:
         """Register a scheduler, or replace what is known of it. Credentials that are not named stay. Raises InvalidRequest, Conflict."""
         if body.name != name:
             raise InvalidRequest(errors=[FieldError("$.name", f"the path says {name!r}")])
-        check(body)
-        async with self._alone(name):
+        body = await self._checked(body)
+        async with self.alone(name):
             row = await self._store.scheduler(name)
             if row is None or not row.state.exists:
                 await self._keep(name, merged(body, Credentials()))
@@ -105,7 +111,7 @@ class Registry:
 
     async def remove(self, name: str, caller: Caller, *, force: bool) -> Settled:
         """Take a scheduler out of the registry, with its credentials. Raises NotFound, and Conflict while runs are on it."""
-        async with self._alone(name):
+        async with self.alone(name):
             await self.get(name)
             runs = await self._store.count_live_runs(name)
             if runs and not force:
@@ -123,27 +129,29 @@ class Registry:
         return row
 
     async def check(self, name: str) -> CheckView:
-        """Contact a scheduler now, over a connection of its own. Raises NotFound, CannotOpen."""
+        """Contact a scheduler now, step by step, over connections of its own. Raises NotFound, CannotOpen."""
         row = await self.get(name)
-        credentials = await self._kept(name)
-        started_s = self._clock.monotonic()
-        adapter: SchedulerAdapter | None = None
-        try:
-            adapter = self._connect(row.state, credentials)
-            identity = await adapter.ping()
-        except SchedulerError as error:
-            return CheckView(name=name, reachable=False, latency_ms=self._since_ms(started_s), detail=str(error))
-        finally:
-            if adapter is not None:
-                with suppress(SchedulerError):  # it has said what it had to say
-                    await adapter.close()
-        latency_ms = self._since_ms(started_s)
-        return CheckView(
-            name=name, reachable=True, latency_ms=latency_ms, version=identity.version, identity=identity.identity, detail=identity.detail
-        )
+        return await self._first_aid.check(row.state, await self._kept(name))
 
-    def _since_ms(self, started_s: float) -> float:
-        return round((self._clock.monotonic() - started_s) * 1000, 1)
+    async def _checked(self, body: SchedulerBody) -> SchedulerBody:
+        """The body with its host key in one spelling. Raises InvalidRequest.
+
+        Without a host key it says which one the server shows: to trust it is for a person to decide, who compares it with what the
+        server's administrator says.
+        """
+        check(body)
+        if body.transport != "ssh":
+            return body
+        if keys := host_keys(body.known_host_key):
+            return msgspec.structs.replace(body, known_host_key="\n".join(keys))
+        try:
+            shown = await self._ask_key(body.host, body.port)
+            hint = f"the server shows {shown.fingerprint}; if its administrator confirms that, register it with {shown.line!r}"
+        except SchedulerError as error:
+            hint = f"the server could not be asked for it: {error}"
+        raise InvalidRequest(
+            errors=[FieldError("$.known_host_key", f"is needed for ssh, so that nobody else can pose as the server; {hint}")]
+        )
 
     async def _kept(self, name: str) -> Credentials:
         sealed = await self._store.credentials(name)
@@ -175,7 +183,7 @@ class Registry:
         return Settled(name, created=created, position=position, row=row)
 
     @asynccontextmanager
-    async def _alone(self, name: str) -> AsyncIterator[None]:
+    async def alone(self, name: str) -> AsyncIterator[None]:
         """Keep other requests for this name waiting, in all instances; the lock is the connection's, and goes with it."""
         try:
             async with self._store.pool.acquire(timeout=10) as connection:
@@ -201,10 +209,25 @@ def check(body: SchedulerBody) -> None:
     else:
         if body.transport == "tcp":
             problems.append(FieldError("$.transport", "HTCondor is reached by its bindings or by ssh"))
-        if body.transport == "ssh" and not body.username:
-            problems.append(FieldError("$.username", "is needed for ssh"))
+        if body.transport == "ssh":
+            problems += _check_ssh(body)
+    if body.known_host_key and body.transport != "ssh":
+        problems.append(FieldError("$.known_host_key", "is for ssh only"))
     if problems:
         raise InvalidRequest(errors=problems)
+
+
+def _check_ssh(body: SchedulerBody) -> list[FieldError]:
+    problems = []
+    if not body.username:
+        problems.append(FieldError("$.username", "is needed for ssh"))
+    if body.schedd_name:
+        problems.append(FieldError("$.schedd_name", "an access point that is reached by ssh uses its own schedd"))
+    try:
+        host_keys(body.known_host_key)
+    except ValueError as error:
+        problems.append(FieldError("$.known_host_key", str(error)))
+    return problems
 
 
 def merged(body: SchedulerBody, before: Credentials) -> Credentials:

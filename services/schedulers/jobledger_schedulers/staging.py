@@ -17,9 +17,13 @@ import fsspec
 import msgspec
 import structlog
 
-from jobledger_contracts.job_events import JobCreated
+from jobledger_contracts.ids import parse_run_id
+from jobledger_contracts.job_events import JobCreated, WorkflowSpec
 from jobledger_kit.errors import InvalidPath
 from jobledger_kit.workspace import safe_path, workspace_url
+
+from .adapters.htcondor.dag import workflow_inputs
+from .workflows import BadWorkflow, kept_by_runs, read_workflow
 
 AT_ONCE: Final = 4  #: downloads
 PATIENCE_S: Final = 1.0  #: how long a batch of runs waits for downloads, before those that lag are left to the next one
@@ -89,14 +93,14 @@ class Staging:
         if error is None:
             return task.result()
         del self._downloads[run_id]
-        if isinstance(error, FileNotFoundError | InvalidPath):
+        if isinstance(error, FileNotFoundError | InvalidPath | BadWorkflow):
             return StagingRefused(f"An input is not in the job's workspace: {error}")
         log.warning("Inputs could not be copied", action="staging_failed", run_id=run_id, error=repr(error))
         return NotReady(RETRY_S, f"its inputs could not be copied: {error}")
 
     async def _download(self, run_id: str, job: JobCreated) -> Path:
         async with self._places:
-            return await asyncio.to_thread(_copy_in, self.workspace(job), inputs_of(job), self._folder / "inputs" / run_id)
+            return await asyncio.to_thread(_copy_in, self.workspace(job), job, parse_run_id(run_id)[1], self._folder / "inputs" / run_id)
 
     async def release(self, run_ids: Collection[str]) -> None:
         """The scheduler has these inputs, or will never need them: what was copied for them goes."""
@@ -155,15 +159,15 @@ def _made(folder: Path) -> Staged:
     return folder
 
 
-def _copy_in(url: str, names: Sequence[str], target: Path) -> Path:
-    """Copy the named inputs; the folder appears only when it is whole. Raises FileNotFoundError, InvalidPath, and others."""
+def _copy_in(url: str, job: JobCreated, run: int, target: Path) -> Path:
+    """Copy a run's inputs; the folder appears only when it is whole. Raises FileNotFoundError, InvalidPath, BadWorkflow, and others."""
     if target.exists():
         return target
     files, root = fsspec.core.url_to_fs(url)
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in names:
+    for name in [*inputs_of(job), *_workflow_files(files, root.rstrip("/"), partial, job.workflow, run)]:
         inside = safe_path(name.rstrip("/"))
         source = f"{root.rstrip('/')}/{inside}"
         files.invalidate_cache(source.rpartition("/")[0])
@@ -173,6 +177,21 @@ def _copy_in(url: str, names: Sequence[str], target: Path) -> Path:
         for found in files.find(source):
             _fetch(files, found, partial / inside / safe_path(str(found).rpartition(f"/{inside}/")[2]))
     return partial.rename(target)
+
+
+def _workflow_files(files: Any, root: str, partial: Path, workflow: WorkflowSpec | None, run: int) -> list[str]:
+    """What a run of a workflow needs: the files that its nodes name, and what the run before has left for it."""
+    if workflow is None:
+        return []
+    if workflow.file:
+        file = partial / safe_path(workflow.file)
+        _fetch(files, f"{root}/{safe_path(workflow.file)}", file)
+        workflow = read_workflow(file.read_bytes(), workflow)
+    names = workflow_inputs(workflow)
+    before = f"{root}/run-{run - 1}"
+    if run > 1 and files.isdir(before):
+        names += kept_by_runs([str(found).rpartition(f"{root}/")[2] for found in files.find(before)], run)
+    return names
 
 
 def _fetch(files: Any, source: str, copy: Path) -> None:

@@ -14,17 +14,21 @@ import asyncpg
 import msgspec
 
 from jobledger_contracts.job_events import JobCreated
+from jobledger_contracts.nodes import Node
 from jobledger_contracts.scheduler import Scheduler
-from jobledger_contracts.topics import JOBS, SCHEDULERS
+from jobledger_contracts.setting import Setting
+from jobledger_contracts.topics import JOBS, SCHEDULERS, SETTINGS
 from jobledger_kit.database import Connection, Pool
 from jobledger_kit.folds import FoldedBatch
 from jobledger_kit.queries import load_queries
 from jobledger_kit.store import LedgerStore
 
+from .domain.nodes import Told
 from .domain.runs import Phase, Run, Seen
 from .projection import ReportedByUs, RunBegun, RunChange, Wanted, project
 
 _SEEN = msgspec.json.Decoder(Seen)
+_NODE = msgspec.json.Decoder(Node)
 _CREATED = msgspec.json.Decoder(JobCreated)
 _EVIDENCE = msgspec.json.Decoder(dict[str, Any])
 _RUN_FIELDS = frozenset(Run.__struct_fields__)
@@ -36,6 +40,13 @@ class SchedulerRow(msgspec.Struct, frozen=True, kw_only=True):
     state: Scheduler
     revision: UUID | None = None  #: of the credentials; another one after each change
     secret_fields: tuple[str, ...] = ()
+
+
+class SettingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What an app needs, with what is registered under the assigned name now."""
+
+    state: Setting
+    registered_type: str = ""  #: of the scheduler of that name; empty: there is none
 
 
 class SealedCredentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +87,12 @@ class SchedulersStore(LedgerStore):
         for state in states:
             await connection.execute(
                 self._own["save_scheduler"], state.name, state.exists, state.version, msgspec.json.encode(state), state.health
+            )
+
+        settings: list[Setting] = [state for (topic, _), state in batch.states.items() if topic == SETTINGS]
+        for one in sorted(settings, key=lambda setting: setting.setting):
+            await connection.execute(
+                self._own["save_setting"], one.label, one.name, one.exists, one.scheduler, one.version, msgspec.json.encode(one)
             )
 
     async def _write_runs(self, connection: Connection, changes: Sequence[RunChange]) -> None:
@@ -143,6 +160,21 @@ class SchedulersStore(LedgerStore):
     async def count_live_runs(self, name: str) -> int:
         count: int = await self.pool.fetchval(self._own["count_live_runs"], name)
         return count
+
+    # --- what apps need ---
+
+    async def page_of_settings(self, after: tuple[str, str], limit: int) -> list[SettingRow]:
+        """Declared ones of all apps, by label and name."""
+        return [_setting(row) for row in await self.pool.fetch(self._own["page_of_settings"], *after, limit)]
+
+    async def settings_of(self, label: str) -> list[SettingRow]:
+        """Those that an app has declared, by name."""
+        return [_setting(row) for row in await self.pool.fetch(self._own["settings_of"], label)]
+
+    async def setting(self, label: str, name: str) -> SettingRow | None:
+        """One of them, if it is declared."""
+        row = await self.pool.fetchrow(self._own["setting"], label, name)
+        return _setting(row) if row else None
 
     # --- lanes ---
 
@@ -227,6 +259,27 @@ class SchedulersStore(LedgerStore):
 
     async def ended(self, run_ids: Collection[str]) -> None:
         await self.pool.execute(self._own["ended"], sorted(run_ids))
+        await self.pool.execute(self._own["forget_nodes"], sorted(run_ids))
+
+    # --- nodes of workflows ---
+
+    async def run_nodes(self, run_ids: Collection[str]) -> dict[str, dict[str, Told]]:
+        """What was told of the nodes of runs: run -> node -> that."""
+        found: dict[str, dict[str, Told]] = {}
+        for row in await self.pool.fetch(self._own["run_nodes"], list(run_ids)):
+            found.setdefault(row["run_id"], {})[row["node"]] = Told(_NODE.decode(row["state"]), row["told"])
+        return found
+
+    async def nodes_told(self, run_id: str, told: Iterable[Told]) -> None:
+        """Remember what was told of a run's nodes."""
+        rows = sorted(told, key=lambda one: one.node.name)
+        await self.pool.execute(
+            self._own["nodes_told"],
+            run_id,
+            [row.node.name for row in rows],
+            [row.told for row in rows],
+            [msgspec.json.encode(row.node) for row in rows],
+        )
 
 
 def _merge(before: ReportedByUs, after: ReportedByUs) -> ReportedByUs:
@@ -236,6 +289,12 @@ def _merge(before: ReportedByUs, after: ReportedByUs) -> ReportedByUs:
 def _scheduler(row: asyncpg.Record) -> SchedulerRow:
     state = msgspec.json.decode(row["state"], type=Scheduler)
     return SchedulerRow(state=state, revision=row["revision"], secret_fields=tuple(row["secret_fields"]))
+
+
+def _setting(row: asyncpg.Record) -> SettingRow:
+    state = msgspec.json.decode(row["state"], type=Setting)
+    registered = msgspec.json.decode(row["scheduler_state"], type=Scheduler) if row["scheduler_state"] is not None else None
+    return SettingRow(state=state, registered_type=registered.type if registered and registered.exists else "")
 
 
 def _run(row: asyncpg.Record) -> Run:

@@ -12,6 +12,7 @@ The order of steps is what keeps a run from being handed over twice or forgotten
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ import msgspec
 from jobledger_contracts.envelope import Event
 from jobledger_contracts.job_events import JobCreated
 from jobledger_contracts.statuses import Status
+from jobledger_contracts.workflows import check_workflow
 from jobledger_kit.credentials import RunClaims, sign_run_credential
 from jobledger_kit.keyring import Key
 
@@ -30,7 +32,9 @@ from .domain.runs import Phase, Run
 from .domain.submitting import Step, after_look, next_step
 from .lane import Lane
 from .metrics import REFUSED, SUBMIT_SECONDS, SUBMITTED
+from .nodes import Nodes
 from .staging import NotReady, StagingRefused
+from .workflows import BadWorkflow, earlier, load_workflow
 
 CREDENTIAL_STATUSES = frozenset(Status) - {Status.PENDING, Status.SUBMITTED}
 """What a run may say of itself."""
@@ -46,8 +50,8 @@ class Later(msgspec.Struct, frozen=True):
 class Submission:
     """Hands the runs of one lane over."""
 
-    def __init__(self, lane: Lane, credential_key: Key) -> None:
-        self._lane, self._key = lane, credential_key
+    def __init__(self, lane: Lane, credential_key: Key, nodes: Nodes | None = None) -> None:
+        self._lane, self._key, self._nodes = lane, credential_key, nodes or Nodes(lane)
 
     async def hand_over(self, run_ids: Sequence[str]) -> dict[str, Later]:
         """Bring runs to their scheduler, or to their end. Returns those that need another try; raises when none of it is certain."""
@@ -85,9 +89,15 @@ class Submission:
             elif isinstance(folder, StagingRefused):
                 refused[run.run_id] = folder.message
             else:
-                specs.append(self._spec(run, created[run.run_id], folder))
+                try:
+                    specs.append(await self._spec(run, created[run.run_id], folder))
+                except BadWorkflow as error:
+                    refused[run.run_id] = str(error)
         by_id = {run.run_id: run for run in runs}
         await self._tell_refused({by_id[run_id]: message for run_id, message in refused.items()})
+        for spec in specs:
+            if spec.workflow is not None:
+                await self._nodes.begin(by_id[spec.run_id], spec.workflow, spec.done_nodes)
         if specs:
             await lane.store.begin_submission([spec.run_id for spec in specs])
             lane.guard()
@@ -146,16 +156,26 @@ class Submission:
 
     async def _tell_ended(self, events: dict[str, Event]) -> None:
         if events:
+            runs = await self._lane.store.runs(list(events))
+            await self._nodes.end([(run, Status.ABORTED) for run in runs.values()], self._lane.clock.now())
             await self._lane.publish(list(events.values()))
             await self._lane.store.ended(list(events))
             await self._lane.staging.release(list(events))
 
-    def _spec(self, run: Run, job: JobCreated, folder: Path) -> RunSpec:
+    async def _spec(self, run: Run, job: JobCreated, folder: Path) -> RunSpec:
+        """What the adapter is told. Raises BadWorkflow."""
+        workflow = await asyncio.to_thread(load_workflow, job, folder)
+        if workflow is not None and (faults := check_workflow(workflow)):  # anybody may publish an event
+            raise BadWorkflow(f"The workflow is not one that can run: {'; '.join(fault.message for fault in faults[:5])}.")
+        before = await asyncio.to_thread(earlier, folder, run.run, workflow) if workflow is not None and run.run > 1 else None
         return RunSpec(
             run_id=run.run_id,
             job_name=job.name,
             condor=job.condor,
             dask=job.dask,
+            workflow=workflow,
+            done_nodes=before[1] if before else frozenset(),
+            previous_dir=before[0] if before else None,
             input_dir=folder,
             environment=self._environment(run),
             credential=self._credential(run),

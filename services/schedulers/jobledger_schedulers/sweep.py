@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from jobledger_contracts.statuses import Status
+
 from .adapters.port import Observation
 from .domain import reports
 from .domain.runs import Phase, Run, Seen
@@ -18,6 +20,7 @@ from .domain.watching import Change, judge, lost, lost_seen, missed, stop_again
 from .health import Health
 from .lane import Backoff, Lane, LaneLost
 from .metrics import PLACED, SWEEP_SECONDS
+from .nodes import Nodes
 from .store import Ending
 from .troubles import TROUBLES, in_words
 
@@ -29,8 +32,8 @@ SHORTEST_GAP_S: Final = 0.1
 class Sweep:
     """Looks after the placed runs of one lane."""
 
-    def __init__(self, lane: Lane, health: Health) -> None:
-        self._lane, self._health = lane, health
+    def __init__(self, lane: Lane, health: Health, nodes: Nodes | None = None) -> None:
+        self._lane, self._health, self._nodes = lane, health, nodes or Nodes(lane)
         self._backoff = Backoff()
 
     async def run(self) -> None:
@@ -82,7 +85,8 @@ class Sweep:
         await self._stop_again(runs, present, now)
 
     async def _tell(self, runs: dict[str, Run], observations: Sequence[Observation], now: datetime) -> None:
-        """Publish what is new, then remember it."""
+        """Publish what is new, then remember it. What is known of nodes is told before the end of their run."""
+        await self._nodes.tell(runs, {o.run_id: o.nodes for o in observations if o.nodes}, now)
         changes: list[tuple[Change, Observation]] = []
         for observation in observations:
             change = judge(runs[observation.run_id], seen_of(observation), results_ready=observation.results_ready)
@@ -96,6 +100,7 @@ class Sweep:
             if to_collect:
                 await self._lane.store.begin_collection(to_collect)
                 self._lane.fetch.set()
+            await self._nodes.end([(c.run, c.seen.status) for c, _ in over], now)
             events = [reports.changed(c.run, c.seen, now, o.evidence) for c, o in moved]
             events += [reports.ended(c.run, c.seen, now, o.evidence) for c, o in over]
             await self._lane.publish(events)
@@ -126,6 +131,7 @@ class Sweep:
         await self._found_again([run for run in counted if run.run_id in found])
         if gone:
             lane.log.error("Runs are lost", action="runs_lost", runs=list(gone)[:20])
+            await self._nodes.end([(run, Status.ABORTED) for run in gone.values()], now)
             evidence = {r.run_id: {"looks": r.missing_looks, "missing_since": str(r.missing_since), "ref": r.ref} for r in gone.values()}
             await lane.publish([reports.ended(run, lost_seen(run, lane.name), now, evidence[run.run_id]) for run in gone.values()])
             await lane.store.ended(list(gone))

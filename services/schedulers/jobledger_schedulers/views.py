@@ -15,6 +15,12 @@ from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from .store import SchedulerRow
 
 Secret = Annotated[str, Meta(max_length=65_536, description="write only; absent: as it is; empty or null: none")]
+HostKey = Annotated[
+    str,
+    Meta(
+        max_length=8192, description="needed for ssh: the server's public keys, one a line, as ssh-keyscan or a known_hosts file has them"
+    ),
+]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 
 
@@ -28,6 +34,7 @@ class SchedulerBody(Input, frozen=True, kw_only=True):
     transport: Literal["", "bindings", "ssh", "tcp"] = ""  #: empty: bindings for HTCondor, tcp for Dask
     schedd_name: Text = ""
     username: Text = ""
+    known_host_key: HostKey = ""
     dashboard: Text = ""
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
     password: Secret | msgspec.UnsetType | None = msgspec.UNSET
@@ -48,6 +55,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     transport: str | None = None
     schedd_name: str | None = None
     username: str | None = None
+    known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
     health_detail: str | None = None
@@ -72,6 +80,17 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     position: str
 
 
+class CheckStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a check, what it found, and what to do about it."""
+
+    name: str  #: dns, tcp, host_key, answer, authentication, authorization, version, queue, slots, workers or clock
+    title: str
+    outcome: Literal["ok", "failed", "skipped"]
+    time_ms: float
+    explanation: str
+    advice: str = ""
+
+
 class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of contacting a scheduler."""
 
@@ -80,7 +99,8 @@ class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latency_ms: float
     version: str = ""
     identity: str = ""  #: who we are to it
-    detail: str = ""  #: when it is not reachable: why
+    detail: str = ""  #: why the first step that failed did
+    steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
 class ListQuery(Input, frozen=True, kw_only=True):
@@ -100,7 +120,9 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
     """Show a scheduler: all of it but its secrets, or what everybody may know."""
     state = row.state
     if not full:
-        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version)
+        # Why it is degraded concerns whoever has runs there; why it is down may speak of addresses and credentials.
+        why = state.health_detail if state.health == "degraded" else None
+        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version, health_detail=why)
     return SchedulerView(
         name=state.name,
         type=state.type,
@@ -111,6 +133,7 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
         transport=state.transport,
         schedd_name=state.schedd_name,
         username=state.username,
+        known_host_key=state.known_host_key,
         dashboard=state.dashboard,
         timeout_s=state.timeout_s,
         health_detail=state.health_detail,

@@ -1,4 +1,4 @@
-"""One real stack for all tests of this folder: Kafka, PostgreSQL, HTCondor and Dask, without our services."""
+"""One real stack for all tests of this folder: Kafka, PostgreSQL, HTCondor with its SSH server, and Dask, without our services."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from jobledger_devstack import Stack, StackOptions
 
-BACKBONE = frozenset({"kafka", "postgres", "condor", "dask"})
+BACKBONE = frozenset({"kafka", "postgres", "condor", "ssh", "dask"})
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def test_up_twice_changes_nothing_and_is_quick(stack: Stack) -> None:
     assert stack.status() == before
 
 
-@pytest.mark.parametrize("part", ["postgres", "condor", "dask-worker-1", "dask-scheduler", "kafka"])
+@pytest.mark.parametrize("part", ["postgres", "condor", "ssh", "dask-worker-1", "dask-scheduler", "kafka"])
 def test_killed_part_comes_back_by_itself(stack: Stack, part: str) -> None:
     before = stack.status().part(part)
     assert before.pid is not None
@@ -117,7 +117,7 @@ def test_restart_keeps_ports_and_data_and_down_leaves_no_process(stack: Stack) -
 
     stopped = stack.down()
 
-    assert {name.split()[0] for name in stopped} >= {"kafka", "postgres", "condor", "dask-scheduler", "supervisor"}
+    assert {name.split()[0] for name in stopped} >= {"kafka", "postgres", "condor", "ssh", "dask-scheduler", "supervisor"}
     assert probes.marked(stack.layout.home) == []
     assert probes.inside(stack.layout.home) == []
     assert not stack.status().running

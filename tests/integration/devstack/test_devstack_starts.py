@@ -88,7 +88,7 @@ def test_ordinary_account_runs_everything_as_itself(stack: Stack, folders: Path)
         return subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, timeout=120, check=False, **run_as)  # type: ignore[call-overload, no-any-return]
 
     try:
-        started = command("up", "--parts", "kafka,postgres,condor,dask")
+        started = command("up", "--parts", "kafka,postgres,condor,ssh,dask")
         assert started.returncode == 0, started.stdout + started.stderr
         assert command("status").returncode == 0
         owners = {Path(f"/proc/{line.split()[0]}").stat().st_uid for line in probes.marked(home / "data")}

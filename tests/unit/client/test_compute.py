@@ -27,7 +27,7 @@ def test_a_condor_scheduler_by_ssh_sends_the_key_and_not_its_path(tmp_path: Path
     key = tmp_path / "id"
     key.write_text("PRIVATE")
     scheduler = create_condor_scheduler("a", "example.org", username="root", private_key_path=str(key), connection=NOWHERE)
-    assert (scheduler.transport, scheduler._secrets) == ("ssh", {"private_key": "PRIVATE"})
+    assert (scheduler.transport, scheduler.port, scheduler._secrets) == ("ssh", 22, {"private_key": "PRIVATE"})
     assert "PRIVATE" not in repr(scheduler)
 
 

@@ -61,6 +61,7 @@ def test_database_that_is_there_replaces_ours() -> None:
     [
         (StackOptions(parts=frozenset({"redis"})), "no part redis"),
         (StackOptions(parts=frozenset({"services"})), "need the parts kafka and postgres"),
+        (StackOptions(parts=frozenset({"ssh"})), "needs the part condor"),
         (StackOptions(slots=0), "slots must be at least 1"),
         (StackOptions(job_requirements=(Path("/nowhere/r.txt"),)), "does not exist"),
     ],
@@ -228,7 +229,7 @@ def test_unknown_part_is_explained(tmp_path: Path) -> None:
     result = CliRunner().invoke(up, ["--home", str(tmp_path), "--parts", "kafka,redis"])
 
     assert result.exit_code == 2
-    assert "there is no part redis; the parts are kafka, postgres, condor, dask, services" in result.output.replace("\n", " ")
+    assert "there is no part redis; the parts are kafka, postgres, condor, ssh, dask, services" in result.output.replace("\n", " ")
 
 
 def test_logs_without_a_part_says_which_there_are(tmp_path: Path) -> None:

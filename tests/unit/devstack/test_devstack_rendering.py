@@ -18,7 +18,8 @@ from jobledger_devstack.kafka import new_cluster_id, server_properties
 from jobledger_devstack.kafka_jars import Jar, parse_pinned, pinned_text, verify
 from jobledger_devstack.layout import Layout
 from jobledger_devstack.postgres import postgresql_conf
-from jobledger_devstack.services import base_environment, condor_body, dask_body
+from jobledger_devstack.services import base_environment, condor_body, condor_ssh_body, dask_body
+from jobledger_devstack.ssh import sshd_config
 
 ROOT = Path(__file__).parents[3]
 
@@ -64,6 +65,17 @@ def test_pool_lets_nobody_in_without_a_token() -> None:
     assert settings["NUM_CPUS"] == "3"
     assert settings["RELEASE_DIR"] == "/root-of-it/usr"
     assert settings["STARTER_JOB_ENVIRONMENT"] == '"JOBLEDGER_STACK=/home/x JOBLEDGER_PART=condor"'
+
+
+def test_ssh_server_lets_one_account_in_by_key_and_nobody_through() -> None:
+    text = sshd_config(folder=Path("/ssh"), root=Path("/root-of-it"), port=20005, username="ada", session={"HOME": "/ssh/home", "A": "b"})
+    settings = entries(text, " ")
+
+    assert (settings["ListenAddress"], settings["Port"]) == ("127.0.0.1", "20005")
+    assert (settings["AllowUsers"], settings["AuthenticationMethods"], settings["PasswordAuthentication"]) == ("ada", "publickey", "no")
+    assert settings["DisableForwarding"] == "yes"
+    assert settings["SetEnv"] == "HOME=/ssh/home A=b"
+    assert settings["SshdSessionPath"] == "/root-of-it/usr/lib/openssh/sshd-session"
 
 
 def test_mirror_is_the_machines_own_and_never_the_security_one() -> None:
@@ -161,4 +173,6 @@ def test_services_are_told_everything_by_environment() -> None:
 def test_local_schedulers_are_introduced_by_address() -> None:
     assert condor_body(20004, "token")["port"] == 20004
     assert condor_body(20004, "token")["schedd_name"] == "ap@"
+    by_ssh = condor_ssh_body(20005, "ada", "PRIVATE", "ssh-ed25519 AAAA")
+    assert (by_ssh["name"], by_ssh["transport"], by_ssh["known_host_key"]) == ("local-condor-ssh", "ssh", "ssh-ed25519 AAAA")
     assert dask_body(20006, 20007)["host"] == "tcp://127.0.0.1:20006"

@@ -56,6 +56,7 @@ class World:
                 "recorded_at": NOW,
                 "owner": owner,
                 "groups": [],
+                "nodes": None,
             }
         )
         self.next[partition] = offset + 1

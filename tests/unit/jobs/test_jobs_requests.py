@@ -59,6 +59,7 @@ class World:
         self.randomness = iter(range(1, 1 << 16))
         self.schedulers = {"pool": "condor", "dask1": "dask"}
         self.lost: set[Position] = set()
+        self.files: dict[tuple[str, str], bytes] = {}
 
     async def wait(self, topic: str, position: Position, timeout_s: float) -> bool:
         await asyncio.sleep(0)
@@ -92,7 +93,11 @@ class World:
             clock=self.clock,
             randomness=lambda n: next(self.randomness).to_bytes(n, "big"),
             wait_s=1.0,
+            keep=self.keep,
         )
+
+    async def keep(self, job_id: str, path: str, content: bytes) -> None:
+        self.files[job_id, path] = content
 
     def _changes(self) -> Any:
         return project(fold_log(self.bus.records(topics.JOBS), dict.fromkeys(topics.ALL, 4)).folded)
@@ -305,11 +310,11 @@ def test_change_that_says_what_is_known_is_no_error() -> None:
 
 
 def test_changed_spec_is_what_is_given_over_what_is_there() -> None:
-    row = {"scheduler": "pool", "condor": '{"executable":"a"}', "dask": None}
+    row = {"scheduler": "pool", "condor": '{"executable":"a"}', "dask": None, "workflow": None}
 
-    scheduler, condor, dask = merged_spec(row, ChangeJob(scheduler="other"))
+    scheduler, condor, dask, workflow = merged_spec(row, ChangeJob(scheduler="other"))
 
-    assert (scheduler, condor and condor.executable, dask) == ("other", "a", None)
+    assert (scheduler, condor and condor.executable, dask, workflow) == ("other", "a", None, None)
     assert merged_spec(row, ChangeJob(condor=CondorBody(executable="b")))[1] == CondorBody(executable="b")
 
 

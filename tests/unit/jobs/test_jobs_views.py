@@ -39,6 +39,8 @@ def row(**changes: Any) -> dict[str, Any]:
         "extended_properties": '{ "a" : 1 }',
         "condor": None,
         "dask": None,
+        "workflow": None,
+        "node_counts": None,
         "creation_time": NOW,
         "execute_time": None,
         "start_time": NOW,

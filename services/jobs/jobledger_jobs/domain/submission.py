@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, WorkflowSpec
+from jobledger_contracts.workflows import check_workflow
 
-SCHEDULER_TYPE: Mapping[str, str] = {"CONDOR": "condor", "DASK": "dask"}
+SCHEDULER_TYPE: Mapping[str, str] = {"CONDOR": "condor", "CONDORWORKFLOW": "condor", "DASK": "dask"}
 """Job type -> the type of scheduler that can run it. A BASIC job is run by nobody of ours."""
 
 
@@ -19,15 +20,27 @@ class Fault(msgspec.Struct, frozen=True):
     message: str
 
 
-def check_spec(job_type: str, scheduler: str, condor: CondorSpec | None, dask: DaskSpec | None) -> list[Fault]:
+def check_spec(
+    job_type: str, scheduler: str, condor: CondorSpec | None, dask: DaskSpec | None, workflow: WorkflowSpec | None = None
+) -> list[Fault]:
     """List what does not fit together, from the request alone."""
     if job_type == "BASIC":
-        given = {"scheduler": bool(scheduler), "condor": condor is not None, "dask": dask is not None}
+        given = {"scheduler": bool(scheduler), "condor": condor is not None, "dask": dask is not None, "workflow": workflow is not None}
         return [
             Fault(f"$.{name}", "a BASIC job has no scheduler: it reports its own status") for name, is_given in given.items() if is_given
         ]
     faults = [] if scheduler else [Fault("$.scheduler", f"a {job_type} job names the scheduler that runs it")]
-    if job_type == "CONDOR":
+    if workflow is not None and job_type != "CONDORWORKFLOW":
+        faults.append(Fault("$.workflow", f"a {job_type} job has no workflow: a CONDORWORKFLOW job has"))
+    if job_type == "CONDORWORKFLOW":
+        for name, spec in (("condor", condor), ("dask", dask)):
+            if spec is not None:
+                faults.append(Fault(f"$.{name}", "a CONDORWORKFLOW job has a workflow, whose nodes say what to run"))
+        if workflow is None:
+            faults.append(Fault("$.workflow", "a CONDORWORKFLOW job has a workflow"))
+        else:
+            faults += [Fault(fault.path, fault.message) for fault in check_workflow(workflow)]
+    elif job_type == "CONDOR":
         if dask is not None:
             faults.append(Fault("$.dask", "a CONDOR job has no Dask spec"))
         if condor is None or not condor.executable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobledger_schedulers.adapters.port import AdapterSettings, NotSupported, SchedulerAdapter
+from jobledger_schedulers.adapters.views import PoolView, WorkersView
 
 
 def open_adapter(settings: AdapterSettings) -> SchedulerAdapter:
@@ -11,6 +12,10 @@ def open_adapter(settings: AdapterSettings) -> SchedulerAdapter:
         from jobledger_schedulers.adapters.htcondor.adapter import HTCondorAdapter
 
         return HTCondorAdapter(settings)
+    if settings.type == "condor" and settings.transport == "ssh":
+        from jobledger_schedulers.adapters.htcondor_ssh.adapter import HTCondorSshAdapter
+
+        return HTCondorSshAdapter(settings)
     if settings.type == "dask":
         from jobledger_schedulers.adapters.dask.adapter import DaskAdapter
 
@@ -18,4 +23,18 @@ def open_adapter(settings: AdapterSettings) -> SchedulerAdapter:
     raise NotSupported(f"schedulers of type {settings.type!r} over {settings.transport!r} are not supported")
 
 
-__all__ = ["open_adapter"]
+def open_view(settings: AdapterSettings) -> PoolView | WorkersView:
+    """What looks at a scheduler for people, apart from what works on it. It connects when it is first used. Raises NotSupported."""
+    if settings.type == "condor" and settings.transport == "bindings":
+        from jobledger_schedulers.adapters.htcondor.pool import HTCondorPoolView
+
+        return HTCondorPoolView(settings)
+    if settings.type == "dask":
+        from jobledger_schedulers.adapters.dask.adapter import address_of
+        from jobledger_schedulers.adapters.dask.view import DaskView
+
+        return DaskView(address_of(settings), settings.timeout_s)
+    raise NotSupported(f"there is no view of a pool over {settings.transport}")
+
+
+__all__ = ["open_adapter", "open_view"]

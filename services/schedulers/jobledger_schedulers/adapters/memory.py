@@ -17,12 +17,14 @@ from jobledger_contracts.statuses import FINISHED, Status
 from jobledger_schedulers.adapters.port import (
     Collected,
     Handle,
+    NotSupported,
     Observation,
     OutcomeUnknown,
     RunSpec,
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Tail,
 )
 
 
@@ -48,6 +50,7 @@ class MemoryScheduler:
         self.submissions: list[str] = []  #: run ids in the order in which they were accepted, repeated ones too
         self.calls: list[str] = []  #: names of the port's methods, as they were called
         self.pushed: asyncio.Queue[Observation] = asyncio.Queue()
+        self.machines = 1  #: where runs could be executed
         self._failures: dict[str, deque[SchedulerError]] = {}
         self._lost_answers: dict[str, int] = {}
 
@@ -199,10 +202,19 @@ class MemoryAdapter:
         self.scheduler.answer("collect")
         return collected
 
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Not possible here."""
+        raise NotSupported("runs of this scheduler write nothing while they run")
+
     async def ping(self) -> SchedulerIdentity:
         """Answer."""
         self.scheduler.begin("ping")
         return SchedulerIdentity(version="1.0", identity="memory")
+
+    async def shortages(self) -> list[str]:
+        """What is missing for runs to be executed; see `views.Surveyed`."""
+        self.scheduler.begin("shortages")
+        return [] if self.scheduler.machines else ["the scheduler in memory has no machines"]
 
     async def close(self) -> None:
         """Take no more calls seriously."""

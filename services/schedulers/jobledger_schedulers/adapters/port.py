@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, WorkflowSpec
 from jobledger_contracts.statuses import Status
 from jobledger_kit import errors
 from jobledger_kit.errors import JobledgerError, Kind, Unavailable
@@ -81,6 +81,7 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     transport: str = "bindings"
     schedd_name: str = ""
     username: str = ""
+    known_host_key: str = ""  #: ssh: the server's public keys, one a line: nobody else is spoken to
     timeout_s: float = 20.0  #: of one call; larger batches get proportionally more
     private_dir: Path  #: ours alone (0700): token files, credentials on their way to a sandbox
     token: str = ""  #: HTCondor IDTOKEN
@@ -94,12 +95,15 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One run to be handed to a scheduler. Exactly one of `condor` and `dask` is given."""
+    """One run to be handed to a scheduler. Exactly one of `condor`, `dask` and `workflow` is given."""
 
     run_id: str
     job_name: str
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
+    workflow: WorkflowSpec | None = None  #: with its nodes: never one that is still in its file
+    done_nodes: frozenset[str] = frozenset()  #: what an earlier run has done; its output is in `previous_dir`
+    previous_dir: Path | None = None  #: a local copy of the earlier run's output
     input_dir: Path  #: a local copy of the workspace's inputs; must stay until `submit` has returned
     environment: dict[str, str] = {}  #: JOBLEDGER_JOB_ID, ..._RUN_ID, ..._CALLBACK_URL; the adapter adds ..._CREDENTIAL_FILE
     credential: str = ""  #: becomes a 0600 file in the sandbox, named by JOBLEDGER_CREDENTIAL_FILE; empty: none
@@ -134,6 +138,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     exit_signal: int | None = None
     evidence: dict[str, Any] = {}  #: JSON values: what it was judged by
     gone: bool = False  #: the scheduler knows nothing of this run, neither in its queue nor in its history
+    progress: float | None = None  #: 0 to 1, where the scheduler knows it
+    nodes: tuple[NodeReport, ...] = ()  #: of a workflow: what was seen of those that the scheduler spoke of in this look
     results_ready: bool = False  #: the run is over and its output waits at the scheduler for `collect`
 
 
@@ -143,7 +149,17 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     files: list[str] = []  #: written, relative to the target folder, sorted
     missing: list[str] = []  #: asked for by name, and not there
+    nodes: tuple[NodeReport, ...] = ()  #: of a workflow: how its nodes ended
+    message: str = ""  #: what the output says of the end, where that is more than the scheduler said
     error: str = ""  #: why nothing could be brought this time; the run stays at the scheduler then, so ask again. Empty: all went well
+
+
+class Tail(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of what a run has written so far."""
+
+    data: bytes
+    offset: int  #: where it begins; 0 although a later place was asked for: the file was begun anew, for another execution
+    size: int  #: of all that there is now
 
 
 class SchedulerIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +211,10 @@ class SchedulerAdapter(Protocol):
         The folder must survive us: afterwards the scheduler may have no copy. A run that the scheduler does not have any more is not
         in the answer.
         """
+        ...
+
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Read what a run that is not over has written to `stdout` or `stderr`, from `offset` (bytes) on. Raises NotSupported."""
         ...
 
     async def ping(self) -> SchedulerIdentity:

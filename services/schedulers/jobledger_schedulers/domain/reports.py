@@ -16,14 +16,16 @@ import msgspec
 
 from jobledger_contracts.envelope import Event, new_event
 from jobledger_contracts.ids import derived_id
-from jobledger_contracts.job_events import ResultFile, ResultsCollected, StatusChanged
+from jobledger_contracts.job_events import NodeReport, NodeStatusChanged, ResultFile, ResultsCollected, StatusChanged
 from jobledger_contracts.statuses import Status
 
+from .nodes import Told
 from .runs import Run, Seen
 
 ACTOR = "service:schedulers"
 HEALTH_SOURCE = "/jobledger/schedulers"
 FILES_BYTES = 600_000  #: of the files' names and digests in one event, below what one record may hold
+NODES_AT_ONCE = 500  #: nodes in one event: some 60 kB, which a feed can hand on whole
 MESSAGE_CHARS = 2000
 EVIDENCE_BYTES = 32_768
 EVIDENCE_DEPTH = 8
@@ -74,6 +76,20 @@ def collected(run: Run, files: Sequence[ResultFile], missing: Sequence[str], now
     return events
 
 
+def nodes_changed(run: Run, fresh: Sequence[tuple[NodeReport, Told]], now: datetime) -> list[Event]:
+    """What is new of a workflow's nodes. How often each was told of makes a report that says the same once more another one."""
+    events = []
+    for start in range(0, len(fresh), NODES_AT_ONCE):
+        part = fresh[start : start + NODES_AT_ONCE]
+        nodes = [
+            msgspec.structs.replace(report, message=None if report.message is None else shortened(report.message)) for report, _ in part
+        ]
+        what = derived_id("nodes", *(f"{told.told}:{msgspec.json.encode(report).decode()}" for report, told in part))
+        data = NodeStatusChanged(job_id=run.job_id, run=run.run, nodes=nodes)
+        events.append(_event(run, data, derived_id("nodes", run.run_id, what), now))
+    return events
+
+
 def shortened(message: str) -> str:
     """Keep a message to what people read; a scheduler's own words may be pages."""
     message = _text(message)
@@ -88,6 +104,7 @@ def _status_changed(run: Run, seen: Seen, evidence: Mapping[str, Any] | None) ->
         run=run.run,
         restarts=seen.restarts,
         message=shortened(seen.message) if seen.message or said_before else None,  # else the run's own words stay
+        progress=seen.progress,
         scheduler_job_ref=seen.ref or run.ref or None,
         exit_code=seen.exit_code,
         exit_signal=seen.exit_signal,
@@ -122,7 +139,7 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
 
-def _event(run: Run, data: StatusChanged | ResultsCollected, event_id: str, now: datetime) -> Event:
+def _event(run: Run, data: StatusChanged | NodeStatusChanged | ResultsCollected, event_id: str, now: datetime) -> Event:
     """The time never goes back within a run: with an earlier time than the last one's, a report would be taken for a late one."""
     time = max(now, run.reported_at) if run.reported_at else now
     return new_event(

@@ -38,6 +38,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_code: int | None = None
     exit_signal: int | None = None
     ref: str = ""
+    progress: float | None = None
 
     @property
     def over(self) -> bool:

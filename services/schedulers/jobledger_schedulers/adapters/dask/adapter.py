@@ -27,6 +27,7 @@ from jobledger_schedulers.adapters.port import (
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Tail,
     Unreachable,
 )
 
@@ -45,7 +46,7 @@ class DaskAdapter:
 
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
-        self._rpc = Rpc(_address(settings), settings.timeout_s)
+        self._rpc = Rpc(address_of(settings), settings.timeout_s)
         self._opening = asyncio.Lock()
         self._open: Session | None = None
         self._executions: dict[str, set[str]] = {}  #: run id -> its executions that were heard of
@@ -291,6 +292,10 @@ class DaskAdapter:
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Not possible here."""
+        raise NotSupported("Dask keeps what a task prints on its worker: it cannot be followed from here")
+
     async def ping(self) -> SchedulerIdentity:
         """Ask for identity and versions; a scheduler that hangs is found out in a few seconds."""
         identity = await self._rpc.call("identity", timeout_s=min(PROBE_TIMEOUT_S, self._rpc.timeout_s), n_workers=0)
@@ -300,6 +305,11 @@ class DaskAdapter:
             identity=str(identity.get("id", "")),
             detail=f"{identity.get('n_workers', 0)} workers, {identity.get('total_threads', 0)} threads",
         )
+
+    async def shortages(self) -> list[str]:
+        """No worker, no work; see `views.Surveyed`."""
+        identity = await self._rpc.call("identity", timeout_s=min(PROBE_TIMEOUT_S, self._rpc.timeout_s), n_workers=0)
+        return [] if isinstance(identity, dict) and identity.get("n_workers") else ["the Dask scheduler has no workers"]
 
     async def close(self) -> None:
         """Leave; runs go on."""
@@ -330,6 +340,7 @@ class DaskAdapter:
             del where[next(iter(where))]
 
 
-def _address(settings: AdapterSettings) -> str:
+def address_of(settings: AdapterSettings) -> str:
+    """Where a Dask scheduler is, as Dask writes addresses."""
     host = settings.host if "://" in settings.host else f"tcp://{settings.host}"
     return f"{host}:{settings.port}" if settings.port else host

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 
 from jobledger_contracts.ids import parse_run_id
+from jobledger_schedulers.adapters.htcondor import findings, selection
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
 from jobledger_schedulers.adapters.htcondor.command import (
     CREDENTIAL_FILE,
     LOG,
     RUN_ID_ATTRIBUTE,
-    SUBMITTER_ATTRIBUTE,
     NotSubmittable,
     Submission,
     describe,
 )
-from jobledger_schedulers.adapters.htcondor.files import check_inputs, collected_files, job_id_of, proc_folder
+from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, write_dag
+from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description, dagman_options, make_folder, settle_output
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
     SPOOLING,
@@ -33,46 +33,39 @@ from jobledger_schedulers.adapters.htcondor.parse import (
     missing_procs,
     run_of,
     version_of,
-    waiting_for_files,
 )
+from jobledger_schedulers.adapters.htcondor.parse_nodes import as_workflow, is_node, is_workflow, judge_nodes
+from jobledger_schedulers.adapters.htcondor.results import check_files, check_inputs, collected, job_id_of, proc_folder
+from jobledger_schedulers.adapters.htcondor.selection import ASK_FOR_ALL_FROM, RUNS_PER_QUERY
+from jobledger_schedulers.adapters.htcondor.uploads import Uploads
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
     AuthenticationFailed,
     Collected,
     Handle,
+    NotSupported,
     Observation,
     OutcomeUnknown,
     RunSpec,
     SchedulerError,
     SchedulerIdentity,
     SubmitRefused,
+    Tail,
     Unreachable,
 )
 
 log = structlog.get_logger()
 
-RUNS_PER_QUERY = 250
-"""Run ids in one constraint: some 10 kB of text."""
-ASK_FOR_ALL_FROM = 100
-"""From so many runs on, `observe` asks for all of ours instead of naming them."""
 UPLOAD_BYTES_PER_S = 2**20
 """The slowest upload that we still wait for."""
 RETRIEVE_SILENCE_S = 900.0
 """Between two batches of results; a schedd that hangs ends a retrieval by itself after 20 s."""
-SETTLING_S = 60.0
-"""How long after an upload of ours the schedd may still say that it waits for it."""
-WATCHED_S = 10.0
-"""How long we watch a run of ours wait for files that we do not send, before we are sure that nobody does: the schedd may be slow."""
-OTHERS_PATIENCE_S = 300.0
-"""How long after its submission a run of another instance of us may wait for its files, by the access point's clock."""
-LEAVE_IN_QUEUE_S = 10 * 86_400
-"""How long a spooled job waits for its retrieval: submission's own LeaveJobInQueue."""
+HISTORY_OVERLAP_S = 30
+"""How far before the last look the history is read again for nodes: ads reach it a moment after what they tell of."""
 NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
 TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
 """How often, and how far apart, we look whether the schedd has noted a retrieval: it does so a moment after the last byte."""
-UNSAID = "nobody said why"
-"""HTCondor drops an action's code when its reason is empty."""
 HELD_WHEN_SPOOLED_S = 10.0
 """How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
@@ -88,8 +81,8 @@ class HTCondorAdapter:
         self._preparing = asyncio.Lock()
         self._submitter = ""
         self._owner = ""
-        self._busy: dict[str, float] = {}  #: run id -> until when (monotonic) a missing upload is nothing strange
-        self._watched: dict[int, float] = {}  #: condor cluster id -> since when (monotonic) we see it wait for files
+        self._uploads = Uploads()
+        self._looked_at, self._looked_into = 0, set[str]()  #: the last look at workflows, by the access point's clock, and at which
         self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
 
     # -- handing over -------------------------------------------------------------------------------------------------------------
@@ -99,7 +92,11 @@ class HTCondorAdapter:
         await self._prepare()
         answers: dict[str, Handle | SubmitRefused] = {}
         staged = await asyncio.to_thread(self._stage, specs, answers)
-        runs = [{"run_id": run, "description": made.description, "count": made.count} for run, (made, _) in staged.items()]
+        workflows = {spec.run_id: spec for spec in specs if spec.workflow is not None}
+        runs = [
+            {"run_id": run, "description": made.description, "count": made.count, **self._dag(workflows.get(run), made)}
+            for run, (made, _) in staged.items()
+        ]
         silence_s = self._settings.timeout_s + max((size for _, size in staged.values()), default=0) / UPLOAD_BYTES_PER_S
 
         def answered(items: list[Any]) -> None:
@@ -108,11 +105,11 @@ class HTCondorAdapter:
                 if "cluster" in item:
                     answers[run] = Handle(run, str(item["cluster"]))
                     self._remember(run, staged[run][0].count)
-                    self._busy[run] = time.monotonic() + SETTLING_S
+                    self._uploads.sent(run)
                 else:
                     answers[run] = SubmitRefused(run, f"HTCondor refuses the job: {item['refused']}")
 
-        self._busy.update(dict.fromkeys(staged, float("inf")))
+        self._uploads.begin(staged)
         try:
             if runs:
                 await self._bindings.transfer("submit", silence_s=silence_s, on_items=answered, runs=runs)
@@ -121,11 +118,15 @@ class HTCondorAdapter:
                 raise OutcomeUnknown(str(error), known=[answers[spec.run_id] for spec in specs if spec.run_id in answers]) from error
             raise
         finally:
-            for run in staged:
-                if self._busy.get(run) == float("inf"):
-                    del self._busy[run]
+            self._uploads.end(staged)
             await asyncio.to_thread(self._unstage, list(staged))
         return [answers[spec.run_id] for spec in specs]
+
+    def _dag(self, spec: RunSpec | None, made: Submission) -> dict[str, Any]:
+        if spec is None or spec.workflow is None:
+            return {}
+        folder = str(self._folder(spec.run_id))
+        return {"dag": DAG_FILE, "folder": folder, "options": dagman_options(spec.workflow), "scripts": made.scripts}
 
     def _stage(self, specs: Sequence[RunSpec], answers: dict[str, Handle | SubmitRefused]) -> dict[str, tuple[Submission, int]]:
         """Write descriptions and credential files; refuse what cannot be. Returns run id -> (submission, bytes to send)."""
@@ -133,6 +134,9 @@ class HTCondorAdapter:
         for spec in specs:
             folder = self._folder(spec.run_id)
             try:
+                if spec.workflow is not None:
+                    staged[spec.run_id] = self._stage_workflow(spec, folder)
+                    continue
                 submission = describe(spec, folder, self._submitter)
                 size = check_inputs(spec)
             except NotSubmittable as refusal:
@@ -143,6 +147,14 @@ class HTCondorAdapter:
                 write_private(folder / CREDENTIAL_FILE, spec.credential + "\n")
             staged[spec.run_id] = submission, size
         return staged
+
+    def _stage_workflow(self, spec: RunSpec, folder: Path) -> tuple[Submission, int]:
+        assert spec.workflow is not None
+        dag = write_dag(spec, spec.workflow, spec.done_nodes)
+        size = check_files(spec.input_dir, dag.inputs)
+        make_folder(folder, dag, spec)
+        size += sum(path.stat().st_size for path in (folder / "run").rglob("*") if path.is_file())
+        return Submission(dagman_description(spec, self._submitter), 1, dag.scripts), size
 
     def _unstage(self, runs: Iterable[str]) -> None:
         for run in runs:
@@ -171,14 +183,16 @@ class HTCondorAdapter:
         await self._prepare()
         wanted = set(run_ids)
         rows: list[dict[str, Any]] = []
-        for constraint in ["true"] if everything else list(_members(wanted)):
+        for constraint in ["true"] if everything else list(selection.members(wanted)):
             rows += await self._query(constraint)
         rows = [row for row in rows if run_of(row) in wanted]
-        rows = await self._without_half_submitted(rows, surely=surely)
+        node_rows = [row for row in rows if is_node(row)]
+        rows = await self._without_half_submitted([row for row in rows if not is_node(row)], surely=surely)
         seen = {run_of(row) for row in rows}
         left = sorted((wanted - seen) | missing_procs(rows))
         history = await self._history(left) if left else []
         judged = judge(rows, history)
+        judged |= await self._workflows(judged, rows, history, node_rows)
         for run, observation in judged.items():
             self._remember(run, observation.evidence.get("procs", 1))
         for run in wanted - judged.keys():
@@ -186,49 +200,65 @@ class HTCondorAdapter:
         unknown = "neither the queue nor the history of the access point has this run"
         return [judged.get(run) or Observation(run_id=run, gone=True, message=unknown) for run in run_ids]
 
+    async def _workflows(
+        self, judged: Mapping[str, Observation], rows: list[dict[str, Any]], history: list[dict[str, Any]], node_rows: list[dict[str, Any]]
+    ) -> dict[str, Observation]:
+        """What is seen of those runs that are workflows, and of their nodes: in the queue, or gone from it since the last look."""
+        workflows = {run_of(row) for row in (*rows, *history) if is_workflow(row)} & judged.keys()
+        if not workflows:
+            return {}
+        since = (
+            f"EnteredCurrentStatus < {self._looked_at - HISTORY_OVERLAP_S}"
+            if workflows <= self._looked_into
+            else selection.since(workflows)
+        )
+        left: list[dict[str, Any]] = []
+        for batch in selection.batches(sorted(workflows), RUNS_PER_QUERY):
+            constraint = f"{await self._ours()} && DAGManJobId =!= undefined && {next(selection.members(batch))}"
+            left += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=-1, since=since)
+        if times := [row["ServerTime"] for row in rows if isinstance(row.get("ServerTime"), int)]:
+            self._looked_at, self._looked_into = max(times), workflows
+        nodes, queued = judge_nodes(node_rows, left), {run_of(row) for row in rows}
+        return {run: as_workflow(judged[run], nodes.get(run, ()), in_queue=run in queued) for run in workflows}
+
     async def _query(self, constraint: str) -> list[dict[str, Any]]:
         return await self._bindings.rows("query", constraint=f"{await self._ours()} && {constraint}", projection=PROJECTION)
 
     async def _history(self, runs: Sequence[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        for batch in _batches(runs, RUNS_PER_QUERY):
+        for batch in selection.batches(runs, RUNS_PER_QUERY):
             # A look that finds all it is to find ends there; another goes back to the oldest of these runs' jobs.
             match = sum(self._procs[run] for run in batch) if all(run in self._procs for run in batch) else -1
-            constraint = f"{await self._ours()} && {next(_members(batch))}"
-            rows += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=match, since=_since(batch))
+            constraint = f"{await self._ours()} && DAGManJobId =?= undefined && {next(selection.members(batch))}"
+            rows += await self._bindings.rows(
+                "history", constraint=constraint, projection=PROJECTION, match=match, since=selection.since(batch)
+            )
         return rows
 
     async def _without_half_submitted(self, rows: list[dict[str, Any]], *, surely: bool) -> list[dict[str, Any]]:
-        now = time.monotonic()
-        self._busy = {run: until for run, until in self._busy.items() if until > now}
-        waiting = waiting_for_files(rows, self._busy)
-        orphans: dict[int, str] = {}
-        for row in waiting:
-            cluster = row["ClusterId"]
-            since = self._watched.setdefault(cluster, now)
-            age_s = row.get("ServerTime", 0) - row.get("QDate", 0)
-            ours = row.get(SUBMITTER_ATTRIBUTE) == self._submitter
-            if now - since >= WATCHED_S if ours else age_s > OTHERS_PATIENCE_S:
-                orphans[cluster] = run_of(row)
-        uncertain = sorted({run_of(row) for row in waiting} - set(orphans.values()))
-        if orphans:
-            log.warning("Runs that were handed over only half are removed, to be submitted again", clusters=orphans)
-            ids = ",".join(str(cluster) for cluster in sorted(orphans))
+        seen = self._uploads.look(rows, self._submitter)
+        if seen.orphans:
+            log.warning("Runs that were handed over only half are removed, to be submitted again", clusters=seen.orphans)
+            ids = ",".join(str(cluster) for cluster in sorted(seen.orphans))
             constraint = f'{await self._ours()} && stringListMember(string(ClusterId), "{ids}")'
             await self._bindings.control("act", action="Remove", constraint=constraint, reason="its input files never arrived", code=0)
-            for cluster in orphans:
-                del self._watched[cluster]
-        if uncertain and surely:
-            raise Unreachable(f"whether the input files of {len(uncertain)} runs have arrived cannot be told yet, such as {uncertain[0]}")
-        if not waiting:
-            self._watched.clear()
-        return [row for row in rows if row["ClusterId"] not in orphans]
+            self._uploads.removed(seen.orphans)
+        if seen.uncertain and surely:
+            raise Unreachable(
+                f"whether the input files of {len(seen.uncertain)} runs have arrived cannot be told yet, such as {seen.uncertain[0]}"
+            )
+        return [row for row in rows if row["ClusterId"] not in seen.orphans]
 
     # -- acting -------------------------------------------------------------------------------------------------------------------
 
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remove jobs, but not completed ones, whose output waits to be retrieved."""
-        await self._act("Remove", run_ids, f"JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}", reason)
+        """Remove jobs, but not completed ones, whose output waits to be retrieved. Nodes go with the DAGMan that they belong to."""
+        await self._act(
+            "Remove",
+            run_ids,
+            f"DAGManJobId =?= undefined && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}",
+            reason,
+        )
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
         """Hold jobs, once their input files have arrived: the schedd would silently undo a hold before that."""
@@ -236,7 +266,7 @@ class HTCondorAdapter:
         spooling = f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =?= {SPOOLING}"
         while True:
             waiting: list[dict[str, Any]] = []
-            for constraint in _members(run_ids):
+            for constraint in selection.members(run_ids):
                 waiting += await self._query(f"{spooling} && {constraint}")
             if not waiting:
                 break
@@ -260,9 +290,9 @@ class HTCondorAdapter:
 
     async def _act(self, action: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
         await self._prepare()
-        for members in _members(run_ids):
+        for members in selection.members(run_ids):
             constraint = f"{await self._ours()} && {condition} && {members}"
-            done = await self._bindings.control("act", action=action, constraint=constraint, reason=_one_line(reason), code=0)
+            done = await self._bindings.control("act", action=action, constraint=constraint, reason=selection.one_line(reason), code=0)
             if done.get("TotalPermissionDenied"):
                 raise AuthenticationFailed(f"the access point does not allow us to {action.lower()} {done['TotalPermissionDenied']} jobs")
 
@@ -272,8 +302,9 @@ class HTCondorAdapter:
         """Retrieve what completed jobs left; that makes them leave the queue. Processes of one run get a folder each."""
         await self._prepare()
         rows: list[dict[str, Any]] = []
-        for constraint in _members(run_ids):
-            rows += await self._query(f"JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN} && {constraint}")
+        for constraint in selection.members(run_ids):
+            completed = f"DAGManJobId =?= undefined && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}"
+            rows += await self._query(f"{completed} && {constraint}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
         places = {job_id_of(row): proc_folder(folders[run_of(row)], row) for row in rows}
         procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[job_id_of(row)]), "log": LOG} for row in rows]
@@ -290,7 +321,13 @@ class HTCondorAdapter:
         by_run: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_run.setdefault(run_of(row), []).append(row)
-        return await asyncio.to_thread(lambda: {run: collected_files(run, folders[run], of_run, errors) for run, of_run in by_run.items()})
+
+        def one(run: str, of_run: list[dict[str, Any]]) -> Collected:
+            if any(is_workflow(row) for row in of_run):
+                return settle_output(folders[run], run, "; ".join(errors[job_id_of(row)] for row in of_run if job_id_of(row) in errors))
+            return collected(run, folders[run], of_run, errors)
+
+        return await asyncio.to_thread(lambda: {run: one(run, of_run) for run, of_run in by_run.items()})
 
     async def _not_taken(self, rows: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
         """Retrieval says nothing of a job that it passed over: what still waits, after the schedd had time to note it, was not brought."""
@@ -298,14 +335,18 @@ class HTCondorAdapter:
         for look in range(TAKEN_LOOKS):
             await asyncio.sleep(TAKEN_PAUSE_S if look else 0)
             waiting: list[Mapping[str, Any]] = []
-            for constraint in _members({run_of(row) for row in rows}):
-                waiting += await self._query(f"{NOT_TAKEN} && {constraint}")
+            for constraint in selection.members({run_of(row) for row in rows}):
+                waiting += await self._query(f"DAGManJobId =?= undefined && {NOT_TAKEN} && {constraint}")
             still = {job_id_of(row): "the access point did not hand its output out" for row in waiting if job_id_of(row) not in known}
             if not still:
                 break
         return still
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
+
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+        """Not possible here."""
+        raise NotSupported("through HTCondor's own protocol output is there when a run has ended; by ssh it can be followed")
 
     async def ping(self) -> SchedulerIdentity:
         """Locate the schedd anew and authenticate."""
@@ -314,6 +355,11 @@ class HTCondorAdapter:
         identity = str(answer["identity"])
         self._owner = identity.partition("@")[0]
         return SchedulerIdentity(version=version_of(str(answer["version"])), identity=identity, detail=f"schedd {answer['schedd']}")
+
+    async def shortages(self) -> list[str]:
+        """What the pool lacks for jobs to run; see `views.Surveyed`."""
+        await self._prepare()
+        return findings.shortages(await self._bindings.control("survey"))
 
     async def close(self) -> None:
         """End the child processes."""
@@ -349,37 +395,3 @@ class HTCondorAdapter:
         if len(self._procs) > 200_000:
             self._procs.clear()
         self._procs[run] = procs
-
-
-def _members(run_ids: Iterable[str]) -> Iterator[str]:
-    """Constraints that together match these runs. A run id has no character that a ClassAd string would need escaped."""
-    for batch in _batches(sorted(run_ids), RUNS_PER_QUERY):
-        for run in batch:
-            parse_run_id(run)
-        yield f'stringListMember({RUN_ID_ATTRIBUTE}, "{",".join(batch)}")'
-
-
-def _since(run_ids: Iterable[str]) -> str:
-    """Where a look back can end: what entered its last status before the oldest of these jobs existed cannot be one of them.
-
-    A UUIDv7 holds its time. Jobs stand in the history in the order in which they left the queue, up to LeaveJobInQueue late; a
-    day more for clocks that differ. Empty, for all of the history, when an id tells no time.
-    """
-    oldest = None
-    for run in run_ids:
-        job = UUID(parse_run_id(run)[0])
-        if job.version != 7:
-            return ""
-        made = (job.int >> 80) / 1000
-        oldest = made if oldest is None else min(oldest, made)
-    return f"EnteredCurrentStatus < {int(oldest) - LEAVE_IN_QUEUE_S - 86_400}" if oldest is not None else ""
-
-
-def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:1000] or UNSAID

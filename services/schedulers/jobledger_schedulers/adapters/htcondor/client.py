@@ -48,8 +48,9 @@ class WorkerFailed(Exception):
 class Lane:
     """One child process; calls take turns."""
 
-    def __init__(self, name: str, configure: dict[str, Any], environment: dict[str, str]) -> None:
+    def __init__(self, name: str, configure: dict[str, Any], environment: dict[str, str], script: str) -> None:
         self.name = name
+        self._script = script
         self._configure = configure
         self._environment = environment
         self._turn = asyncio.Lock()
@@ -127,7 +128,7 @@ class Lane:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
-            worker.__file__,
+            self._script,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -179,13 +180,13 @@ class Lane:
 class Bindings:
     """HTCondor's bindings, for one identity at one access point."""
 
-    def __init__(self, settings: AdapterSettings) -> None:
+    def __init__(self, settings: AdapterSettings, script: str = worker.__file__) -> None:
         self._settings = settings
         self._collector = f"{settings.host}:{settings.port}" if settings.port else settings.host
         self._tokens = settings.private_dir / "tokens"
         configure = {"collector": self._collector, "schedd_name": settings.schedd_name, "params": _params(self._tokens)}
         environment = {"CONDOR_CONFIG": "/dev/null", "PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(settings.private_dir)}
-        self._lanes = {name: Lane(name, configure, environment) for name in ("control", "transfer")}
+        self._lanes = {name: Lane(name, configure, environment, script) for name in ("control", "transfer")}
 
     def prepare(self) -> None:
         """Write the token where only we, and HTCondor, can read it. Idempotent; blocks briefly."""
@@ -199,9 +200,14 @@ class Bindings:
         return rows
 
     async def control(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """Have something quick done: `ping`, `act` or `edit`."""
+        """Have something quick done: `ping`, `act`, `edit` or `survey`."""
         async with self._plainly(op):
             return await self._lanes["control"].call(op, silence_s=self._settings.timeout_s, on_items=lambda _: None, **arguments)
+
+    async def look(self, op: str, on_items: OnItems, **arguments: Any) -> dict[str, Any]:
+        """Have something looked at by `pool_worker`; `on_items` hears of rows as they come."""
+        async with self._plainly(op):
+            return await self._lanes["control"].call(op, silence_s=self._settings.timeout_s, on_items=on_items, **arguments)
 
     async def transfer(self, op: str, *, silence_s: float, on_items: OnItems, **arguments: Any) -> None:
         """Have files moved: `submit` or `retrieve`; `on_items` hears of each as it is done."""

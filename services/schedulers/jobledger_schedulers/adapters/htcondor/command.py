@@ -20,6 +20,10 @@ from jobledger_schedulers.adapters.port import RunSpec
 RUN_ID_ATTRIBUTE = "JobledgerRunId"
 JOB_ID_ATTRIBUTE = "JobledgerJobId"
 SUBMITTER_ATTRIBUTE = "JobledgerSubmitter"
+NODE_ATTRIBUTE = "JobledgerNode"
+RETRY_ATTRIBUTE = "JobledgerRetry"
+POST_ATTRIBUTE = "JobledgerPost"
+"""What a workflow's nodes carry: their name, which try this is, and whether a post script has the last word on it."""
 STDOUT, STDERR, LOG = "stdout.txt", "stderr.txt", "condor.log"
 CREDENTIAL_FILE = ".jobledger-credential"
 """Its name in the sandbox. HTCondor brings no unchanged input file back, so it stays there."""
@@ -77,6 +81,7 @@ class Submission(msgspec.Struct, frozen=True):
 
     description: dict[str, str]
     count: int
+    scripts: bool = False  #: of a workflow: the access point itself is to run some
 
 
 def describe(spec: RunSpec, private: Path, submitter: str) -> Submission:
@@ -222,7 +227,8 @@ def _name(path: str) -> str:
     return PurePosixPath(path).name
 
 
-def _relative(path: str, what: str) -> str:
+def relative(path: str, what: str) -> str:
+    """The path, in one spelling, when it can only mean something below a folder. Raises `NotSubmittable`."""
     parts = PurePosixPath(path).parts
     if not parts or _absolute(path) or ".." in parts or "://" in path or path == ".":
         raise NotSubmittable(f"the {what} {_shown(path)} must be a path below the job's folder")
@@ -232,13 +238,13 @@ def _relative(path: str, what: str) -> str:
 
 
 def _in_workspace(input_dir: Path, path: str, what: str) -> str:
-    return str(input_dir / _relative(path, what))
+    return str(input_dir / relative(path, what))
 
 
 def _in_sandbox(path: str) -> str:
-    if _name(_relative(path, "output file")) == CREDENTIAL_FILE:
+    if _name(relative(path, "output file")) == CREDENTIAL_FILE:
         raise NotSubmittable("the run's credential is no output")
-    return _relative(path, "output file")
+    return relative(path, "output file")
 
 
 def _no_two_alike(names: list[str]) -> None:

@@ -20,7 +20,13 @@ from typing import Any
 import msgspec
 
 from jobledger_contracts.statuses import FINISHED, Status
-from jobledger_schedulers.adapters.htcondor.command import RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE
+from jobledger_schedulers.adapters.htcondor.command import (
+    NODE_ATTRIBUTE,
+    POST_ATTRIBUTE,
+    RETRY_ATTRIBUTE,
+    RUN_ID_ATTRIBUTE,
+    SUBMITTER_ATTRIBUTE,
+)
 from jobledger_schedulers.adapters.port import Observation
 
 Row = Mapping[str, Any]
@@ -46,10 +52,11 @@ PROJECTION = [
     "ClusterId", "ProcId", "JobStatus", "LastJobStatus", "Owner", RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, "TotalSubmitProcs",
     "NumJobStarts", "ExitCode", "ExitBySignal", "ExitSignal", "JobSuccessExitCode", "HoldReason", "HoldReasonCode", "HoldReasonSubCode",
     "RemoveReason", "RemoteHost", "LastRemoteHost", "QDate", "EnteredCurrentStatus", "CompletionDate", "StageInFinish", "StageOutFinish",
-    "TransferOutput",
+    "TransferOutput", "JobUniverse", "DAGManJobId", NODE_ATTRIBUTE, RETRY_ATTRIBUTE, POST_ATTRIBUTE, "DAG_NodesTotal", "DAG_NodesDone",
+    "DAG_NodesFailed", "DAG_NodesQueued", "DAG_NodesReady", "DAG_NodesUnready", "DAG_NodesFutile",
 ]
 # fmt: on
-_EVIDENCE = frozenset(PROJECTION) - {RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, "TotalSubmitProcs", "TransferOutput"}
+_EVIDENCE = frozenset(PROJECTION) - {RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, "TotalSubmitProcs", "TransferOutput", "JobUniverse"}
 
 HOLD_REASONS: Mapping[int, str] = {
     1: "held on request",
@@ -89,7 +96,7 @@ _ERRNO_SUBCODES = frozenset({6, 7, 8, 9, 10, 14})
 _OUT_OF = {102: "memory: ask for more with request_memory", 104: "disk: ask for more with request_disk"}
 
 
-class _Proc(msgspec.Struct, frozen=True):
+class Proc(msgspec.Struct, frozen=True):
     """What one proc of a run is at."""
 
     number: int
@@ -113,11 +120,11 @@ def judge(queue: Iterable[Row], history: Iterable[Row] = ()) -> dict[str, Observ
 
     Should a run have been submitted twice, the older cluster counts.
     """
-    procs: defaultdict[str, dict[int, dict[int, _Proc]]] = defaultdict(lambda: defaultdict(dict))
+    procs: defaultdict[str, dict[int, dict[int, Proc]]] = defaultdict(lambda: defaultdict(dict))
     for rows, in_queue in ((history, False), (queue, True)):  # the queue is later news than the history
         for row in rows:
             if (run := run_of(row)) and isinstance(row.get("ClusterId"), int) and not _never_arrived(row):
-                proc = _judge_proc(row, in_queue=in_queue)
+                proc = judge_proc(row, in_queue=in_queue)
                 procs[run][row["ClusterId"]][proc.number] = proc
     return {run: _judge_run(run, clusters) for run, clusters in procs.items()}
 
@@ -133,7 +140,7 @@ def missing_procs(queue: Iterable[Row]) -> set[str]:
     total: dict[str, int] = {}
     for row in queue:
         seen[run_of(row)] += 1
-        total[run_of(row)] = _int(row, "TotalSubmitProcs") or 1
+        total[run_of(row)] = integer(row, "TotalSubmitProcs") or 1
     return {run for run, count in seen.items() if run and count < total[run]}
 
 
@@ -152,10 +159,10 @@ def waiting_for_files(queue: Iterable[Row], busy: Collection[str]) -> list[Row]:
     ]
 
 
-def _judge_run(run: str, clusters: Mapping[int, Mapping[int, _Proc]]) -> Observation:
+def _judge_run(run: str, clusters: Mapping[int, Mapping[int, Proc]]) -> Observation:
     cluster = min(clusters)
     procs = [proc for _, proc in sorted(clusters[cluster].items())]
-    total = max(len(procs), _int(procs[0].row, "TotalSubmitProcs") or 1)
+    total = max(len(procs), integer(procs[0].row, "TotalSubmitProcs") or 1)
     counts = Counter(proc.status for proc in procs)
     ended = len(procs) == total and all(proc.status in FINISHED for proc in procs)
     alike = len(counts) == 1
@@ -184,38 +191,39 @@ def _judge_run(run: str, clusters: Mapping[int, Mapping[int, _Proc]]) -> Observa
     )
 
 
-def _judge_proc(row: Row, *, in_queue: bool) -> _Proc:
-    number, status, starts = _int(row, "ProcId") or 0, row.get("JobStatus"), max(0, _int(row, "NumJobStarts") or 0)
+def judge_proc(row: Row, *, in_queue: bool) -> Proc:
+    """Say what one ad is at."""
+    number, status, starts = integer(row, "ProcId") or 0, row.get("JobStatus"), max(0, integer(row, "NumJobStarts") or 0)
     over_but_one = max(0, starts - 1)
     if status == JobStatus.COMPLETED or (status == JobStatus.REMOVING and row.get("LastJobStatus") == JobStatus.COMPLETED):
         # A completed spooled job that is removed, not retrieved, stands in the history as removed.
         end, message = _judge_exit(row)
-        taken = (_int(row, "StageOutFinish") or 0) >= (_int(row, "EnteredCurrentStatus") or 1)
+        taken = (integer(row, "StageOutFinish") or 0) >= (integer(row, "EnteredCurrentStatus") or 1)
         ready = in_queue and status == JobStatus.COMPLETED and not taken
-        code, by = (None, _int(row, "ExitSignal")) if row.get("ExitBySignal") is True else (_int(row, "ExitCode"), None)
-        return _Proc(number, end, over_but_one, message, code, by, ready, row)
+        code, by = (None, integer(row, "ExitSignal")) if row.get("ExitBySignal") is True else (integer(row, "ExitCode"), None)
+        return Proc(number, end, over_but_one, message, code, by, ready, row)
     if status == JobStatus.REMOVING:
-        return _Proc(number, Status.ABORTED, starts, str(row.get("RemoveReason") or "removed"), row=row)
+        return Proc(number, Status.ABORTED, starts, str(row.get("RemoveReason") or "removed"), row=row)
     if status in (JobStatus.RUNNING, JobStatus.TRANSFERRING_OUTPUT):
         host = row.get("RemoteHost")
-        return _Proc(number, Status.RUNNING, over_but_one, f"running on {host}" if host else "", row=row)
+        return Proc(number, Status.RUNNING, over_but_one, f"running on {host}" if host else "", row=row)
     if status == JobStatus.SUSPENDED:  # still the same execution
-        return _Proc(number, Status.PAUSED, over_but_one, "suspended", row=row)
+        return Proc(number, Status.PAUSED, over_but_one, "suspended", row=row)
     if status == JobStatus.HELD:
         # HoldReason may linger on a job that is held no more: it counts here only.
         if row.get("HoldReasonCode") == SPOOLING:
-            return _Proc(number, Status.SUBMITTED, starts, HOLD_REASONS[SPOOLING], row=row)
-        return _Proc(number, Status.PAUSED, starts, hold_reason(row), row=row)
+            return Proc(number, Status.SUBMITTED, starts, HOLD_REASONS[SPOOLING], row=row)
+        return Proc(number, Status.PAUSED, starts, hold_reason(row), row=row)
     if status == JobStatus.IDLE:
-        return _Proc(number, Status.SUBMITTED, starts, "waiting for a machine" + (" again" if starts else ""), row=row)
-    return _Proc(number, Status.OTHER, starts, f"HTCondor says JobStatus {status}", row=row)
+        return Proc(number, Status.SUBMITTED, starts, "waiting for a machine" + (" again" if starts else ""), row=row)
+    return Proc(number, Status.OTHER, starts, f"HTCondor says JobStatus {status}", row=row)
 
 
 def _judge_exit(row: Row) -> tuple[Status, str]:
     if row.get("ExitBySignal") is True:
-        number = _int(row, "ExitSignal")
+        number = integer(row, "ExitSignal")
         return Status.ERROR, f"ended by signal {number}{_signal_name(number)}"
-    code, good = _int(row, "ExitCode"), _int(row, "JobSuccessExitCode") or 0
+    code, good = integer(row, "ExitCode"), integer(row, "JobSuccessExitCode") or 0
     if code is None:
         return Status.ERROR, "ended, and HTCondor does not say how"
     return (Status.COMPLETE if code == good else Status.ERROR), f"ended with exit code {code}"
@@ -223,7 +231,7 @@ def _judge_exit(row: Row) -> tuple[Status, str]:
 
 def hold_reason(row: Row) -> str:
     """Why a job is held, in plain words, followed by what HTCondor itself says."""
-    code, subcode, said = _int(row, "HoldReasonCode"), _int(row, "HoldReasonSubCode") or 0, str(row.get("HoldReason") or "").strip()
+    code, subcode, said = integer(row, "HoldReasonCode"), integer(row, "HoldReasonSubCode") or 0, str(row.get("HoldReason") or "").strip()
     words = HOLD_REASONS.get(code or 0, f"held (code {code})" if code else "held")
     if code in _ERRNO_SUBCODES and subcode > 0:
         words += f" ({os.strerror(subcode)})"
@@ -243,7 +251,8 @@ def _evidence(row: Row) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name in _EVIDENCE and value is not None}
 
 
-def _int(row: Row, name: str) -> int | None:
+def integer(row: Row, name: str) -> int | None:
+    """The whole number that an attribute holds; None when it holds none."""
     value = row.get(name)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 

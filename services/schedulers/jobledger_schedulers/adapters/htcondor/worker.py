@@ -64,6 +64,7 @@ class Worker:
         self._collector = ""
         self._schedd_name = ""
         self._location: Any = None
+        self._access_point: dict[str, str] = {}
 
     def configure(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         """Settings are process-wide, and so are the security sessions: hence once only."""
@@ -87,6 +88,16 @@ class Worker:
             "schedd": str(location.get("Name", "")),
             "identity": str(answer.get("MyRemoteUserName", "")),
         }
+
+    def survey(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+        """Say whether the pool has what jobs need beside an access point: how many slots and negotiators the collector knows."""
+        collector = htcondor2.Collector(self._collector)
+        try:
+            slots = len(collector.query(htcondor2.AdType.Slot, projection=["Name"]))
+            negotiators = len(collector.query(htcondor2.AdType.Negotiator, projection=["Name"]))
+        except htcondor2.HTCondorException as error:
+            raise CallError("unreachable", f"collector: {error}") from error
+        return {"slots": slots, "negotiators": negotiators}
 
     def query(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         """Look into the queue."""
@@ -131,9 +142,10 @@ class Worker:
 
     def _submit_one(self, schedd: Any, run: dict[str, Any]) -> dict[str, Any]:
         try:
-            description = htcondor2.Submit(run["description"])
+            description = self._dagman(run) if run.get("dag") else htcondor2.Submit(run["description"])
             result = schedd.submit(description, count=run["count"], spool=True)
         except (htcondor2.HTCondorException, ValueError, TypeError) as error:
+            os.chdir("/")
             kind = kind_of(str(error)) if isinstance(error, htcondor2.HTCondorException) else "refused"
             if kind != "refused":
                 raise CallError(kind, str(error), sent=kind == "lost") from error
@@ -148,7 +160,45 @@ class Worker:
             if kind != "refused":
                 raise CallError(kind, str(error), sent=True) from error
             return {"run_id": run["run_id"], "refused": _first_line(error)}
+        finally:
+            os.chdir("/")
         return {"run_id": run["run_id"], "cluster": cluster}
+
+    def _dagman(self, run: dict[str, Any]) -> Any:
+        """The submit description of a DAG whose files lie in `run["folder"]`, which becomes the current one: paths are relative to it.
+
+        `getenv = false`: else condor_dagman would get this process's CONDOR_CONFIG=/dev/null, crash, and be started again for ever.
+        """
+        there = self._configured()
+        if run["scripts"] and there.get("JOBLEDGER_DAG_SCRIPTS", "").lower() != "true":
+            raise ValueError(
+                "the workflow has PRE or POST scripts, which the access point itself would run, and it does not allow that: "
+                "its administrator can, with JOBLEDGER_DAG_SCRIPTS = True in its configuration"
+            )
+        os.chdir(run["folder"])
+        dagman = there.get("DAGMAN") or os.path.join(there.get("BIN") or "/usr/bin", "condor_dagman")  # noqa: PTH118 - a plain script
+        description = htcondor2.Submit.from_dag(
+            run["dag"], {"force": True, "DagmanPath": dagman, "AllowVersionMismatch": True, **run["options"]}
+        )
+        # It looks for condor_submit_dag there, which it calls for a workflow within a workflow.
+        path = f"{there.get('BIN') or '/usr/bin'}:/usr/bin:/bin"
+        environment = {"_CONDOR_DAGMAN_LOG": f"{run['dag']}.dagman.out", "_CONDOR_MAX_DAGMAN_LOG": "0", "PATH": path}
+        if root := there.get("CONFIG_ROOT"):
+            environment["CONDOR_CONFIG"] = os.path.join(root, "condor_config")  # noqa: PTH118 - as above
+        words = " ".join(f"{name}={value}" for name, value in environment.items())
+        for name, value in {**run["description"], "getenv": "false", "environment": f'"{words}"'}.items():
+            description[name] = value
+        return description
+
+    def _configured(self) -> dict[str, str]:
+        """What the access point's own configuration says of the things that a DAG needs to know; asked once."""
+        if not self._access_point:
+            settings = htcondor2.RemoteParam(self._locate())
+            for name in ("BIN", "DAGMAN", "CONFIG_ROOT", "JOBLEDGER_DAG_SCRIPTS"):
+                value = settings.get(name)
+                if value and value != "Not defined":
+                    self._access_point[name] = str(value)
+        return self._access_point
 
     def _take_back(self, schedd: Any, cluster: int, why: str) -> None:
         try:
@@ -259,12 +309,12 @@ def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def serve(requests: TextIO, answers: TextIO) -> None:
+OPERATIONS = ("configure", "ping", "query", "history", "act", "edit", "submit", "retrieve", "survey")
+
+
+def serve(requests: TextIO, answers: TextIO, worker: Worker, names: Iterable[str]) -> None:
     """Answer until stdin ends."""
-    worker = Worker()
-    operations: dict[str, Callable[[dict[str, Any], Emit], dict[str, Any]]] = {
-        name: getattr(worker, name) for name in ("configure", "ping", "query", "history", "act", "edit", "submit", "retrieve")
-    }
+    operations: dict[str, Callable[[dict[str, Any], Emit], dict[str, Any]]] = {name: getattr(worker, name) for name in names}
 
     def say(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message, separators=(",", ":")) + "\n")
@@ -284,15 +334,15 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             say({"id": number, "done": done})
 
 
-def main() -> None:
+def main(worker: Worker, names: Iterable[str] = OPERATIONS) -> None:
     """Set the process up and serve."""
     # We must not outlive the service: a half-done submission would go on unseen.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the service's to handle
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.stdin, answers)
+    serve(sys.stdin, answers, worker, names)
 
 
 if __name__ == "__main__":
-    main()
+    main(Worker())

@@ -1,8 +1,8 @@
-"""The files of runs on our side: what may travel to HTCondor, and what came back."""
+"""The files of a run: what travels to the sandbox, and what came back. Used on this machine, whichever way the pool is reached."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,14 @@ from jobledger_schedulers.adapters.port import Collected, RunSpec
 def check_inputs(spec: RunSpec) -> int:
     """See that what is to travel is there and lies in the workspace, also behind links. Returns its size in bytes."""
     assert spec.condor is not None
-    root, total = spec.input_dir.resolve(), 0
     own = [] if not spec.condor.executable or spec.condor.executable.startswith("/") else [spec.condor.executable]
-    for name in [*own, *spec.condor.input_files]:
+    return check_files(spec.input_dir, [*own, *spec.condor.input_files])
+
+
+def check_files(input_dir: Path, names: Iterable[str]) -> int:
+    """See that these files are there and lie in the workspace, also behind links. Returns their size in bytes."""
+    root, total = input_dir.resolve(), 0
+    for name in names:
         path = (root / name).resolve()
         if not path.is_relative_to(root):
             raise NotSubmittable(f"the file {name!r} is a link that leads out of the job's folder")
@@ -28,8 +33,8 @@ def check_inputs(spec: RunSpec) -> int:
     return total
 
 
-def collected_files(run: str, folder: Path, rows: Sequence[Mapping[str, Any]], errors: Mapping[str, str]) -> Collected:
-    """Say what lies in a run\'s folder after its retrieval, and what should and does not. Blocks."""
+def collected(run: str, folder: Path, rows: Sequence[Mapping[str, Any]], errors: Mapping[str, str]) -> Collected:
+    """Say what lies in a run's folder after its retrieval, and what should and does not. Blocks."""
     failed = {job_id_of(row): errors[job_id_of(row)] for row in rows if job_id_of(row) in errors}
     for stray in folder.rglob(CREDENTIAL_FILE):
         stray.unlink()
