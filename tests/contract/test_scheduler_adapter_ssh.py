@@ -11,9 +11,9 @@ from jobledger_contracts.job_events import CondorSpec
 from jobledger_devstack import Stack
 from jobledger_schedulers.adapters import open_adapter
 from jobledger_schedulers.adapters.port import RunSpec
+from tests.contract import test_scheduler_adapter as suite
 from tests.support.access_point import ssh_settings
 
-suite = pytest.importorskip("tests.contract.test_scheduler_adapter")
 pytestmark = [pytest.mark.anyio, pytest.mark.stack]
 
 
