@@ -19,7 +19,7 @@ import pytest
 from jobledger_contracts.job_events import CondorSpec
 from jobledger_contracts.statuses import Status
 from jobledger_devstack import Stack
-from jobledger_schedulers.adapters.htcondor import adapter as adapter_module
+from jobledger_schedulers.adapters.htcondor import selection
 from jobledger_schedulers.adapters.htcondor.adapter import HTCondorAdapter
 from jobledger_schedulers.adapters.port import (
     AuthenticationFailed,
@@ -322,7 +322,7 @@ async def test_a_child_killed_in_the_middle_leaves_the_outcome_unknown_and_known
         # Those that are not found are submitted again: once each, in the end.
         rest = [spec for spec in specs if spec.run_id not in found]
         await adapter.submit(rest)
-        rows = await adapter._query(next(adapter_module._members([spec.run_id for spec in specs])))
+        rows = await adapter._query(next(selection.members([spec.run_id for spec in specs])))
         assert len(rows) == len(specs) == len({row["JobledgerRunId"] for row in rows})
         await adapter.stop([spec.run_id for spec in specs], "enough")
 
