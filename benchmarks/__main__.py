@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 
 from jobledger_devstack.options import StackOptions
@@ -58,10 +60,12 @@ def _projector(report: Report, chosen: argparse.Namespace) -> None:
     """Kafka and PostgreSQL alone, so that nobody else folds the same log; topics as the services make them."""
     with temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres"}))) as stack:
         from jobledger_kit.bus import ensure_topics
+        from jobledger_kit.lifecycle import GC_THRESHOLD
 
         endpoints = stack.endpoints()
         asyncio.run(ensure_topics(endpoints.kafka_bootstrap, 4))
-        asyncio.run(
+        gc.set_threshold(GC_THRESHOLD, 50, 100)  # as a service's process runs
+        uvloop.run(
             projection.measure(
                 report,
                 bootstrap_servers=endpoints.kafka_bootstrap,
