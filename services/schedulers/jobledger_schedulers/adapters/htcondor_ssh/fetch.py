@@ -24,6 +24,7 @@ DOWNLOAD_BYTES_PER_S: Final = 2**17
 """The slowest download that we still wait for."""
 AT_ONCE: Final = 8
 PART = ".jobledger-part"
+_LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.ConnectionLost, ConnectionError, TimeoutError)
 
 
 class NotFetched(Exception):
@@ -47,19 +48,28 @@ async def fetch(sftp: Any, remote: str, local: Path, *, timeout_s: float, max_by
         async with asyncio.TaskGroup() as group:
             for file in files:
                 group.create_task(_bring(sftp, remote, local, file, places, timeout_s))
-    except* (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.ConnectionLost, ConnectionError, TimeoutError) as errors:
-        raise Unreachable(f"the connection was lost while output was fetched: {_first(errors)}") from errors
-    except* asyncssh.SFTPError as errors:
-        raise NotFetched(f"the access point does not hand it out: {_first(errors)}") from errors
-    except* OSError as errors:
-        raise NotFetched(f"it cannot be written here: {_first(errors)}") from errors
+    except (ExceptionGroup, asyncssh.Error, OSError) as error:  # not `except*`: what that raises comes in a group, which nobody expects
+        raise _told(error) from error
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> str:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return str(first) or type(first).__name__
+def _told(error: Exception) -> Exception:
+    """What went wrong, as our callers know it; a lost connection outweighs what else went wrong with it."""
+    leaves = _leaves(error)
+    lost = next((leaf for leaf in leaves if isinstance(leaf, _LOST)), None)
+    if lost is not None:
+        return Unreachable(f"the connection was lost while output was fetched: {_words(lost)}")
+    first = leaves[0]
+    if isinstance(first, asyncssh.SFTPError):
+        return NotFetched(f"the access point does not hand it out: {_words(first)}")
+    return NotFetched(f"it cannot be written here: {_words(first)}") if isinstance(first, OSError) else first
+
+
+def _leaves(error: Exception) -> list[Exception]:
+    return [leaf for one in error.exceptions for leaf in _leaves(one)] if isinstance(error, ExceptionGroup) else [error]
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _walk(sftp: Any, remote: str, below: str, timeout_s: float, depth: int = 0) -> AsyncIterator[_File]:
