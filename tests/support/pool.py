@@ -20,8 +20,10 @@ for level in ("AUTHENTICATION", "ENCRYPTION"):
     h.param["SEC_CLIENT_" + level] = "REQUIRED"
 h.param["SEC_CLIENT_AUTHENTICATION_METHODS"] = "IDTOKENS"
 schedd = h.Schedd(h.Collector(collector).locate(h.DaemonType.Schedd, schedd))
-# What never got its files never could run: a submission that was cut off before, and taken back when it was looked up.
-ours, wanted = "JobledgerRunId =!= undefined && StageInFinish =!= undefined", ["ClusterId", "ProcId", "JobledgerRunId"]
+# A spooled job is held (code 16) until it has its files. One that never got them never could run: a submission that was cut off
+# before, and taken back when it was looked up. What is not spooled (by SSH, and DAGMan's nodes) is never held like that.
+whole = "(StageInFinish =!= undefined || (HoldReasonCode =!= 16 && LastHoldReasonCode =!= 16))"
+ours, wanted = "JobledgerRunId =!= undefined && " + whole, ["ClusterId", "ProcId", "JobledgerRunId"]
 found = {(ad["JobledgerRunId"], ad["ClusterId"]) for ads in (schedd.query(ours, wanted), schedd.history(ours, wanted, -1)) for ad in ads}
 print(json.dumps(sorted(found)))
 """
