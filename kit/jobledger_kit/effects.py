@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from . import metrics
+from .errors import RateLimited
 from .queries import load_queries
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def backoff_s(attempt: int, jitter: float | None = None) -> float:
     return longest * (1 - (random.random() if jitter is None else jitter) / 4)  # noqa: S311 - spreads load, keeps no secret
 
 
+class LaneFull(RateLimited):
+    """Too many of these wait already."""
+
+
 class EffectLedger:
     """The effects in one service's schema: the pool's search_path says which. asyncpg's errors pass through every method."""
 
@@ -80,6 +85,19 @@ class EffectLedger:
         )
         due = [Due(Effect(r["key"], r["lane"], r["stream"], r["kind"], r["payload"]), r["attempt"], r["position"]) for r in rows]
         return sorted(due, key=lambda d: d.position)
+
+    async def schedule(self, effect: Effect, due_at: datetime, *, most_open: int) -> bool:
+        """Record an effect that no event asked for, due at a time. False: it was recorded before.
+
+        Raises LaneFull when its lane has `most_open` open effects already; who asks at once with others may exceed it by as many.
+        """
+        row = await self._pool.fetchrow(
+            self._sql["schedule"], effect.key, effect.lane, effect.stream, effect.kind, effect.payload, due_at, most_open
+        )
+        assert row is not None
+        if not row["free"]:
+            raise LaneFull
+        return bool(row["recorded"])
 
     async def lanes(self) -> list[str]:
         """The lanes that have due effects."""

@@ -10,6 +10,17 @@ where position in (
     order by e.due_at, e.position limit $1 for update skip locked)
 returning position, key, lane, stream, kind, payload, attempt;
 
+-- name: schedule
+-- Records an effect that is due at a time, unless it was recorded before or its lane has as many open ones as it may have.
+with room as (
+    select count(*) < $7 as free from (select from effects where lane = $2 and status = 'open' limit $7) open
+), recorded as (
+    insert into effects (key, lane, stream, kind, payload, due_at)
+    select $1, $2, $3, $4, $5, $6 from room where room.free
+    on conflict (key) do nothing returning true
+)
+select room.free, exists (select from recorded) as recorded from room;
+
 -- name: lanes
 -- The lanes that have due effects: hops from lane to lane through the index.
 with recursive hop (lane) as (

@@ -27,13 +27,15 @@ from jobledger_kit.workspace import Workspaces
 
 from .admin import AdminRoutes
 from .callbacks import CallbackRoutes
+from .compatibility import CompatibilityRoutes
 from .config import JobsSettings
 from .feed import Feed
 from .files import FileRoutes
 from .node_routes import NodeRoutes
-from .reactors import react
+from .reactors import REFRESH, REMOVE_WORKSPACE, react
 from .reads import Reads
-from .reconciler import Reconciler
+from .reconciler import Reconciler, remove_folder
+from .refreshes import Refreshes
 from .requests import Keep, Requests
 from .routes import JobRoutes
 from .store import CONSUMER, JobsStore
@@ -91,20 +93,33 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     jobs = JobRoutes(
         requests=requests, reads=reads, feed=feed, clock=clock, workspaces_url=settings.workspaces_url, partitions=settings.partitions
     )
+    refreshes = _refreshes(settings, adapters)
     callbacks = CallbackRoutes(
         requests=requests,
+        refreshes=refreshes,
         reads=reads,
         access=adapters.access,
         clock=clock,
         jobs_url=settings.jobs_url,
         max_age_s=settings.credential_max_age_s,
+        max_delay_s=settings.max_refresh_delay_s,
     )
+    compatibility = CompatibilityRoutes(
+        store=store,
+        refreshes=refreshes,
+        requests=requests,
+        clock=clock,
+        movable=settings.movable_schedulers,
+        per_s=settings.tethys_callbacks_per_s,
+        max_delay_s=settings.max_refresh_delay_s,
+    )
+    tethys = compatibility.routes() if settings.tethys_callbacks else []
     files = FileRoutes(reads=reads, workspaces=adapters.workspaces, max_upload_bytes=settings.max_upload_bytes)
     nodes = NodeRoutes(reads=reads, store=store, workspaces=adapters.workspaces, partitions=settings.partitions)
     admin = AdminRoutes(access=adapters.access, clock=clock)
     letters = DeadLetterRoutes("jobs", DeadLetters(store.pool, CONSUMER), settings.partitions)
     return build_app(
-        [*admin.routes(), *letters.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes()],
+        [*admin.routes(), *letters.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes(), *tethys],
         adapters.access,
         noun="jobs",
         title=TITLE,
@@ -113,6 +128,11 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
     )
+
+
+def _refreshes(settings: JobsSettings, adapters: Adapters) -> Refreshes:
+    effects = EffectLedger(adapters.store.pool)
+    return Refreshes(effects, adapters.bus, adapters.clock, adapters.store.job, interval_s=settings.refresh_interval_s)
 
 
 def keep_in(workspaces: Workspaces) -> Keep:
@@ -136,8 +156,11 @@ async def serve(settings: JobsSettings) -> int:
         if settings.role in ("all", "projector"):
             parts.append(_projector_part(settings, adapters, checks))
         if settings.role in ("all", "reactors"):
-            reconciler = Reconciler(EffectLedger(adapters.store.pool), adapters.workspaces.remove)
-            parts.append(Part(name="reconciler", run=reconciler.run))
+            effects = EffectLedger(adapters.store.pool)
+            # Apart from one another: a folder of many files must hold no look at a status up.
+            folders = Reconciler(effects, {REMOVE_WORKSPACE: remove_folder(adapters.workspaces.remove)})
+            looks = Reconciler(effects, {REFRESH: _refreshes(settings, adapters).carry_out})
+            parts += [Part(name="folders", run=folders.run), Part(name="refreshes", run=looks.run)]
         if settings.role in ("all", "api"):
             feed = Feed(adapters.store, adapters.positions, settings.partitions)
             checks["positions"] = _positions_check(adapters.positions)

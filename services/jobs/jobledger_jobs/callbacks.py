@@ -19,7 +19,16 @@ from jobledger_contracts.ids import is_job_id
 from jobledger_kit.auth import Access
 from jobledger_kit.clock import Clock
 from jobledger_kit.credentials import RunClaims
-from jobledger_kit.errors import FieldError, Forbidden, InvalidRequest, NotFound, OutcomeUnknown, Unprocessable, UnsupportedMedia
+from jobledger_kit.errors import (
+    FieldError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Unprocessable,
+    UnsupportedMedia,
+)
 from jobledger_kit.http import (
     Allow,
     decode_json,
@@ -35,7 +44,8 @@ from .domain.callbacks import Denial, callback_event, credential_statuses, judge
 from .domain.rights import Right
 from .inputs import CredentialBody, StatusReport
 from .reads import Reads
-from .requests import Requests
+from .refreshes import Asked, DelayQuery, Refreshes, check_delay
+from .requests import CALLBACK_SOURCE, Requests
 from .routes import KEY_HEADER, caller_of, job_id_of, viewer_of
 from .views import Credential, Reported
 
@@ -47,14 +57,16 @@ _CALLBACK: Final = operation(
     "Report a run's status",
     description=(
         "With the run's credential, or the owner's or an administrator's API key. Without a status it asks to have the status looked "
-        "up. The answer comes once the log has the report; what the fold makes of it stands in the job's history."
+        "up: now, or with `?delay=` so many seconds later, which a restart does not undo. The answer comes once the log has the report; "
+        "what the fold makes of it stands in the job's history."
     ),
     allow=Allow.RUN,
     headers=KEY_HEADER,
+    query=DelayQuery,
     body=StatusReport,
     body_types=("application/json", FORM),
     response=Reported,
-    errors=(NotFound, OutcomeUnknown),
+    errors=(NotFound, OutcomeUnknown, RateLimited),
     tag="callback",
     max_body_bytes=MAX_CALLBACK_BYTES,
 )
@@ -63,9 +75,20 @@ _CALLBACK: Final = operation(
 class CallbackRoutes:
     """The endpoints that runs use, and the one that gives them their credentials."""
 
-    def __init__(self, *, requests: Requests, reads: Reads, access: Access, clock: Clock, jobs_url: str, max_age_s: int) -> None:
-        self._requests, self._reads, self._access, self._clock = requests, reads, access, clock
-        self._jobs_url, self._max_age_s = jobs_url.rstrip("/"), max_age_s
+    def __init__(
+        self,
+        *,
+        requests: Requests,
+        refreshes: Refreshes,
+        reads: Reads,
+        access: Access,
+        clock: Clock,
+        jobs_url: str,
+        max_age_s: int,
+        max_delay_s: float,
+    ) -> None:
+        self._requests, self._refreshes, self._reads, self._access, self._clock = requests, refreshes, reads, access, clock
+        self._jobs_url, self._max_age_s, self._max_delay_s = jobs_url.rstrip("/"), max_age_s, max_delay_s
 
     def routes(self) -> list[Route]:
         """The table. Jobs have called this path with and without the last slash for years."""
@@ -84,6 +107,9 @@ class CallbackRoutes:
     async def report_status(self, request: Request) -> Response:
         principal, job_id = principal_of(request), job_id_of(request)
         report = await read_report(request)
+        delay_s = check_delay(request, self._max_delay_s)
+        if delay_s and report != _NOTHING:
+            raise InvalidRequest(errors=[FieldError("?delay", "a report is not put off; only a look at the status is")])
         run: int | None = None
         if principal.run is not None:
             run = principal.run.run
@@ -94,6 +120,10 @@ class CallbackRoutes:
                 raise Forbidden("This credential does not cover the status that it reports.")
         else:
             await self._reads.job(job_id, viewer_of(principal), Right.WRITE)
+        if delay_s:
+            caller = caller_of(request)
+            await self._refreshes.schedule(job_id, delay_s, Asked(CALLBACK_SOURCE, caller.actor, caller.correlation_id))
+            return json_response(Reported(success="scheduled"))
         position = await self._requests.report(
             callback_event(job_id, run, report.status, report.message, report.progress), caller_of(request)
         )

@@ -17,3 +17,22 @@ class JobsSettings(ServiceSettings, frozen=True, kw_only=True):
     database_connections: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL, at most")] = 16
     max_lag: Annotated[int, Meta(ge=0, description="records that the projection may be behind and still count as ready")] = 100_000
     credential_max_age_s: Annotated[int, Meta(ge=60, description="longest life of a run's credential")] = 366 * 86_400
+
+    tethys_callbacks: Annotated[
+        bool, Meta(description="take Tethys' callbacks, which are GETs that nobody signs: each asks to have a status looked up, no more")
+    ] = False
+    tethys_callback_schedulers: Annotated[
+        str,
+        Meta(description="schedulers, separated by commas, whose jobs these callbacks may move as well; - for jobs without a scheduler"),
+    ] = ""
+    tethys_callbacks_per_s: Annotated[float, Meta(gt=0, description="how many of these callbacks one process takes in a second")] = 20.0
+    refresh_interval_s: Annotated[
+        float,
+        Meta(ge=1, le=3600, description="of what is asked for later, or by nobody we know, a job's status is looked up once in so long"),
+    ] = 10.0
+    max_refresh_delay_s: Annotated[int, Meta(ge=1, le=31 * 86_400, description="longest ?delay= of a callback")] = 86_400
+
+    @property
+    def movable_schedulers(self) -> frozenset[str]:
+        """`tethys_callback_schedulers` as a set."""
+        return frozenset(name for part in self.tethys_callback_schedulers.split(",") if (name := part.strip()))

@@ -11,6 +11,7 @@ from jobledger_kit.folds import Folded
 
 WORKSPACES: Final = "workspaces"  #: lane of the effects on the jobs' folders
 REMOVE_WORKSPACE: Final = "remove_workspace"
+REFRESH: Final = "refresh"  #: asked for by a callback, not by an event; see `refreshes.py`
 
 
 def react(folded: Folded) -> Iterable[Effect]:

@@ -198,14 +198,14 @@ class Requests:
         first = await self._store.first_verdict(settled.job_id, SOURCE, event_id)
         return settled if first is None else msgspec.structs.replace(settled, verdict=_verdict(first))
 
-    async def report(self, data: Any, caller: Caller) -> Position:
+    async def report(self, data: Any, caller: Caller, source: str = CALLBACK_SOURCE) -> Position:
         """Put a callback into the log and return where it stands. Never waits for the projection. Raises the bus's errors."""
         now = self._clock.now()
         key = check_idempotency_key(caller.idempotency_key)
         event = new_event(
             data,
             id=repeatable_id(data, caller.viewer.user, key) if key else self._new_id(now),
-            source=CALLBACK_SOURCE,
+            source=source,
             time=now,
             actor=caller.actor,
             correlation_id=caller.correlation_id,

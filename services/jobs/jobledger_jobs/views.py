@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol, overload
+from typing import Annotated, Any, Literal, Protocol, overload
 
 import msgspec
 from msgspec import Meta
@@ -149,10 +149,10 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
-    """The report is in the log."""
+    """The report is in the log at `position`; or, `scheduled`, the look at the status is noted for later, without a position yet."""
 
-    success: bool
-    position: PositionText
+    success: bool | Literal["scheduled"]
+    position: PositionText | None = None
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):

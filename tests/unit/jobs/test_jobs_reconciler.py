@@ -13,7 +13,7 @@ from jobledger_contracts import scheduler_events as s
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event
 from jobledger_jobs.reactors import REMOVE_WORKSPACE, WORKSPACES, react
-from jobledger_jobs.reconciler import BATCH, LEASE_S, MAX_ATTEMPTS, Reconciler
+from jobledger_jobs.reconciler import BATCH, LEASE_S, MAX_ATTEMPTS, Reconciler, remove_folder
 from jobledger_kit.effects import Due, Effect
 from jobledger_kit.errors import JobledgerError, NotFound, Unavailable
 from jobledger_kit.folds import fold_log
@@ -59,7 +59,7 @@ class Ledger:
         self.outcome = ""
 
     async def take(self, limit: int, lease_s: float, lanes: Any = None, kinds: Any = None) -> list[Due]:
-        assert (limit, lease_s, lanes, kinds) == (BATCH, LEASE_S, [WORKSPACES], [REMOVE_WORKSPACE])
+        assert (limit, lease_s, lanes, kinds) == (BATCH, LEASE_S, None, [REMOVE_WORKSPACE])
         taken, self.due = self.due, []
         return taken
 
@@ -85,7 +85,7 @@ def carry_out(ledger: Ledger, fail: Callable[[], JobledgerError] | None = None) 
         removed.append(job)
 
     async def run() -> None:
-        reconciler = Reconciler(ledger, remove)  # type: ignore[arg-type]  # stands in for EffectLedger
+        reconciler = Reconciler(ledger, {REMOVE_WORKSPACE: remove_folder(remove)})  # type: ignore[arg-type]  # stands in for EffectLedger
         assert await reconciler.carry_out_due()
         assert not await reconciler.carry_out_due()
 

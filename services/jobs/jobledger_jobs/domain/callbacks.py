@@ -7,6 +7,7 @@ alone, so that the hot path needs no database.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from jobledger_contracts.job_events import RefreshRequested, StatusChanged
@@ -56,3 +57,15 @@ def callback_event(
     if status is None:
         return RefreshRequested(job_id=job_id)
     return StatusChanged(job_id=job_id, run=run, status=normal_status(status), message=message, progress=progress)
+
+
+def refresh_slots(due_at: datetime, interval_s: float) -> tuple[tuple[int, datetime], tuple[int, datetime]]:
+    """Where a look at a job's status that is due at a time may be noted: in that time's interval, or at the start of the next one.
+
+    An interval has one look. Who finds it taken cannot know whether that look comes too early, so the next interval's is asked for.
+
+    >>> [(slot, at.second) for slot, at in refresh_slots(datetime(1970, 1, 1, 0, 0, 17, tzinfo=UTC), 10.0)]
+    [(1, 17), (2, 20)]
+    """
+    slot = int(due_at.timestamp() // interval_s)
+    return (slot, due_at), (slot + 1, datetime.fromtimestamp((slot + 1) * interval_s, UTC))
