@@ -160,6 +160,8 @@ def waiting_for_files(queue: Iterable[Row], busy: Collection[str]) -> list[Row]:
 
 
 def _judge_run(run: str, clusters: Mapping[int, Mapping[int, Proc]]) -> Observation:
+    if len(clusters) == 1 and (alone := _judge_alone(run, clusters)) is not None:
+        return alone
     cluster = min(clusters)
     procs = [proc for _, proc in sorted(clusters[cluster].items())]
     total = max(len(procs), integer(procs[0].row, "TotalSubmitProcs") or 1)
@@ -188,6 +190,27 @@ def _judge_run(run: str, clusters: Mapping[int, Mapping[int, Proc]]) -> Observat
         exit_signal=signals.pop() if len(signals) == 1 else None,
         evidence=evidence,
         results_ready=ended and any(proc.results_ready for proc in procs),
+    )
+
+
+def _judge_alone(run: str, clusters: Mapping[int, Mapping[int, Proc]]) -> Observation | None:
+    """The same for a run of one proc, without all that several need: most are such, and a look may be at ten thousand. None: it is none."""
+    [(cluster, by_number)] = clusters.items()
+    if len(by_number) > 1:
+        return None
+    [proc] = by_number.values()
+    if (integer(proc.row, "TotalSubmitProcs") or 1) > 1:
+        return None
+    return Observation(
+        run_id=run,
+        ref=str(cluster),
+        status=proc.status,
+        restarts=proc.restarts,
+        message=proc.message,
+        exit_code=proc.exit_code,
+        exit_signal=proc.exit_signal,
+        evidence=_evidence(proc.row),
+        results_ready=proc.status in FINISHED and proc.results_ready,
     )
 
 
