@@ -28,6 +28,7 @@ from jobledger_kit.errors import (
 )
 from jobledger_kit.http import (
     classify,
+    header_values,
     json_response,
     operation,
     principal_of,
@@ -245,7 +246,7 @@ def viewer_of(principal: Principal) -> Viewer:
 def caller_of(request: Request) -> Caller:
     """On whose behalf a request comes. Raises InvalidRequest for two Idempotency-Keys."""
     principal = principal_of(request)
-    keys = request.headers.getlist("idempotency-key")
+    keys = header_values(request, b"idempotency-key")
     if len(keys) > 1:
         raise InvalidRequest(errors=[FieldError("Idempotency-Key", "given more than once")])
     return Caller(
