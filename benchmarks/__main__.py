@@ -17,10 +17,10 @@ from rich.console import Console
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.temporary import temporary_stack
 
-from . import callbacks, projection, transports
+from . import callbacks, condor, projection, sweep, transports
 from .figures import Report, machine, memory_of, save, show
 
-ALL = frozenset({"projector", "callbacks", "memory", "transports"})
+ALL = frozenset({"projector", "callbacks", "memory", "transports", "sweep", "condor"})
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -51,6 +51,16 @@ def main() -> None:
             temporary_stack(StackOptions(parts=frozenset({"condor", "ssh"}))) as stack,
         ):
             asyncio.run(transports.measure(report, stack, rounds=chosen.rounds))
+    if "sweep" in what:
+        with (
+            console.status("sweep: one look at all runs against one query ..."),
+            temporary_stack(StackOptions(parts=frozenset({"postgres", "condor", "ssh"}))) as stack,
+        ):
+            _as_a_service()
+            uvloop.run(sweep.measure(report, stack, rounds=chosen.rounds))
+    if "condor" in what:
+        with console.status("condor: the whole way, submission and status ..."), temporary_stack() as stack:
+            asyncio.run(condor.measure(report, stack, rounds=chosen.rounds))
     show(report, console)
     save(report, RESULTS)
     console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
@@ -60,11 +70,10 @@ def _projector(report: Report, chosen: argparse.Namespace) -> None:
     """Kafka and PostgreSQL alone, so that nobody else folds the same log; topics as the services make them."""
     with temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres"}))) as stack:
         from jobledger_kit.bus import ensure_topics
-        from jobledger_kit.lifecycle import GC_THRESHOLD
 
         endpoints = stack.endpoints()
         asyncio.run(ensure_topics(endpoints.kafka_bootstrap, 4))
-        gc.set_threshold(GC_THRESHOLD, 50, 100)  # as a service's process runs
+        _as_a_service()
         uvloop.run(
             projection.measure(
                 report,
@@ -74,6 +83,13 @@ def _projector(report: Report, chosen: argparse.Namespace) -> None:
                 rounds=chosen.rounds,
             )
         )
+
+
+def _as_a_service() -> None:
+    """Let this process collect garbage as a service's does."""
+    from jobledger_kit.lifecycle import GC_THRESHOLD
+
+    gc.set_threshold(GC_THRESHOLD, 50, 100)
 
 
 def _callbacks(report: Report, chosen: argparse.Namespace) -> None:
