@@ -19,7 +19,7 @@ import msgspec
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode, encode, new_event
 from jobledger_contracts.ids import Position, derived_id, new_job_id, partition_for
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
+from jobledger_contracts.job_events import CALLBACK_SOURCE, CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
 from jobledger_contracts.verdicts import Outcome, Reason, Verdict
 from jobledger_contracts.workflows import MAX_INLINE_BYTES, count_nodes
 from jobledger_kit.bus import Bus
@@ -44,7 +44,6 @@ from .views import Row
 Spec = TypeVar("Spec", CondorSpec, DaskSpec, WorkflowSpec)
 
 SOURCE: Final = "/jobledger/jobs"
-CALLBACK_SOURCE: Final = "/jobledger/jobs/callback"
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 REFUSALS: Final[dict[str, str]] = {
