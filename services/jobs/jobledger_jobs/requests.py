@@ -53,6 +53,9 @@ REFUSALS: Final[dict[str, str]] = {
     Reason.RUN_ENDED: "The job's run has ended.",
     Reason.NOT_PAUSED: "The job is not paused.",
     Reason.LATE: "The job was asked to stop before.",
+    Reason.OLD_RUN: "The job has another run since.",
+    Reason.OLD_ATTEMPT: "Another attempt at processing these results has begun, or this one was over.",
+    Reason.FIXED: "The results of the job's run wait to be processed: name another function, or stop the job.",
     Reason.OTHER_CONTENT: "A job with this id was created before with other content.",
 }
 """What a refusal means, in words."""
@@ -264,6 +267,7 @@ def creation(body: CreateJob, owner: str, job_id: str, workflow: WorkflowSpec | 
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
         workflow=workflow,
+        process_results_function=body.process_results_function,
     )
 
 
@@ -279,6 +283,7 @@ def alteration(job_id: str, body: ChangeJob, workflow: WorkflowSpec | None = Non
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
         workflow=workflow,
+        process_results_function=body.process_results_function,
     )
 
 
