@@ -35,7 +35,7 @@ from .database import DATABASE_AWAY
 from .deadletters import Fuse
 from .errors import Broken, CheckpointLost, Fenced
 from .pipeline import OnApplied, Pipeline, Prepared, React
-from .rawlog import RawLog, gaps_in
+from .rawlog import RawLog, gaps_in, stop_consumer
 from .store import LedgerStore
 
 POLL_MS: Final = 500
@@ -314,7 +314,7 @@ class Projector:
     async def _stop(self, consumer: AIOKafkaConsumer) -> None:
         """Stop the consumer, and only then what was being told to the group: aiokafka shields a request under way, and nobody would see
         how it ended. Without connections it ends at once; what may go on for ever is aiokafka's trying again."""
-        await consumer.stop()
+        await stop_consumer(consumer)
         task, self._telling = self._telling, None
         if task is not None:
             await asyncio.wait([task], timeout=1)

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from jobledger_kit.projector import Projector
-from jobledger_kit.rawlog import RawLog
+from jobledger_kit.rawlog import RawLog, stop_consumer
 from jobledger_kit.store import Claim, LedgerStore
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +90,26 @@ async def test_what_was_revoked_is_not_claimed_again_before_the_group_has_assign
     with pytest.raises(Ended):
         await projector._loop(cast("Any", group), cast("RawLog", script))
     assert ledger.claimed == [{0}, {1}]
+
+
+class HalfStopped:
+    """A consumer whose `stop` ends as aiokafka's does when a fetch of it was about to try again."""
+
+    def __init__(self) -> None:
+        self._client = self
+        self.closed = False
+
+    async def stop(self) -> None:
+        retrying = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        retrying.cancel()
+        await retrying
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_consumer_is_stopped_whole_and_its_own_cancellation_is_not_ours() -> None:
+    consumer = HalfStopped()
+    await stop_consumer(cast("Any", consumer))
+    assert consumer.closed
