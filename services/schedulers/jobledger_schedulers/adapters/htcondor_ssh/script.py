@@ -40,6 +40,13 @@ BASE = ".jobledger"
 DESCRIPTION, SUBMITTED, LOCK = "job.sub", "job.submitted", "job.lock"
 INPUTS, OUTPUTS = "in", "out"
 TOOLS = ("condor_submit", "condor_q", "condor_history", "condor_rm", "condor_ping", "tar", "flock")
+ACTING = {
+    "Remove": "condor_rm",
+    "Hold": "condor_hold",
+    "Release": "condor_release",
+    "Suspend": "condor_suspend",
+    "Continue": "condor_continue",
+}
 LOCK_WAIT_S = 5
 MAX_LIVE_BYTES = 8 * 2**20
 """Of what a run has written so far, as much can be looked at before it ends."""
