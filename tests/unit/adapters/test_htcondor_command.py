@@ -157,7 +157,8 @@ def test_the_credential_is_no_output() -> None:
 _RESERVED = """
 executable arguments environment getenv initialdir transfer_input_files transfer_output_remaps log queue output_destination
 should_transfer_files leave_in_queue x509userproxy include manifest Iwd
-+JobledgerRunId My.JobledgerRunId +Owner +TransferOutputRemaps +SUBMIT_Iwd +Iwd MY.Cmd +leaveJobInQueue +PeriodicRemoveReason +ChirpJobledgerProgress +a-b +
++JobledgerRunId My.JobledgerRunId +Owner +TransferOutputRemaps +SUBMIT_Iwd +Iwd MY.Cmd +leaveJobInQueue +a-b +
++PeriodicRemoveReason +ChirpJobledgerProgress
 """
 
 

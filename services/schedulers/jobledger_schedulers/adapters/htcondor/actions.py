@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE
 from jobledger_schedulers.adapters.htcondor.parse import SPOOLING, JobStatus
 from jobledger_schedulers.adapters.port import OutcomeUnknown
 
@@ -21,7 +22,6 @@ SUSPENDED_WITHIN_S: Final = 10.0
 """How long `suspend` asks again: HTCondor passes over a job whose program has not quite begun, and says nothing of it."""
 PAUSE_S: Final = 0.5
 
-_NO_NODE: Final = "DAGManJobId =?= undefined"
 _SPOOLING: Final = f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =?= {SPOOLING}"
 
 
@@ -38,7 +38,7 @@ class Actions:
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
         """Remove jobs, but not completed ones, whose output waits to be collected. Nodes go with the DAGMan that they belong to."""
         over = f"JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}"
-        await self._act("Remove", run_ids, f"{_NO_NODE} && {over}", reason)
+        await self._act("Remove", run_ids, f"{NO_NODE} && {over}", reason)
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
         """Hold jobs, once their input files have arrived. Raises OutcomeUnknown while they have not."""
