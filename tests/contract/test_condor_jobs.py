@@ -23,7 +23,8 @@ REPORTS = """\
 import os, socket, time
 host, port, cookie = open(os.environ["_CONDOR_CHIRP_CONFIG"]).read().split()
 starter = socket.create_connection((host, int(port))).makefile("rw")
-for line in (f"cookie {cookie}", "set_job_attr_delayed ChirpJobledgerProgress 0.25", 'set_job_attr_delayed ChirpJobledgerMessage "reading"'):
+attributes = {"Progress": "0.25", "Message": '"reading"'}
+for line in (f"cookie {cookie}", *(f"set_job_attr_delayed ChirpJobledger{name} {value}" for name, value in attributes.items())):
     starter.write(line + "\\n")
     starter.flush()
     assert starter.readline().strip() == "0"

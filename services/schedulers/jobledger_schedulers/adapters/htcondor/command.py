@@ -64,7 +64,8 @@ _RESERVED_ATTRIBUTES = frozenset({
     "holdreasoncode", "holdreasonsubcode", "holdkillsig", "releasereason", "removereason", "mytype", "targettype", "requirements", "rank",
     "rootdir", "precmd", "postcmd", "prearguments", "postarguments", "preenvironment", "postenvironment", "manifestdir", "wantioproxy",
     "wantremotesyscalls", "outputdestination", "streamout", "streamerr", "streamin", "stageinstart", "stageinfinish", "stageoutstart",
-    "stageoutfinish", "periodichold", "periodicrelease", "periodicremove", "periodicremovereason", "onexithold", "onexitremove", "totalsubmitprocs",
+    "stageoutfinish", "periodichold", "periodicrelease", "periodicremove",
+    "periodicremovereason", "onexithold", "onexitremove", "totalsubmitprocs",
     "currenthosts", "autoclusterid", "autoclusterattrs",
 })
 # fmt: on
