@@ -25,6 +25,7 @@ from jobledger_schedulers.adapters.htcondor.command import (
 )
 from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, write_dag
 from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description, dagman_options, make_folder, settle_output
+from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE, NodeLooks, with_nodes, workflows_among
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
     SPOOLING,
@@ -34,7 +35,7 @@ from jobledger_schedulers.adapters.htcondor.parse import (
     run_of,
     version_of,
 )
-from jobledger_schedulers.adapters.htcondor.parse_nodes import as_workflow, is_node, is_workflow, judge_nodes
+from jobledger_schedulers.adapters.htcondor.parse_nodes import is_node, is_workflow
 from jobledger_schedulers.adapters.htcondor.results import check_files, check_inputs, collected, job_id_of, proc_folder
 from jobledger_schedulers.adapters.htcondor.selection import ASK_FOR_ALL_FROM, RUNS_PER_QUERY
 from jobledger_schedulers.adapters.htcondor.uploads import Uploads
@@ -60,8 +61,6 @@ UPLOAD_BYTES_PER_S = 2**20
 """The slowest upload that we still wait for."""
 RETRIEVE_SILENCE_S = 900.0
 """Between two batches of results; a schedd that hangs ends a retrieval by itself after 20 s."""
-HISTORY_OVERLAP_S = 30
-"""How far before the last look the history is read again for nodes: ads reach it a moment after what they tell of."""
 NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
 TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
@@ -82,7 +81,7 @@ class HTCondorAdapter:
         self._submitter = ""
         self._owner = ""
         self._uploads = Uploads()
-        self._looked_at, self._looked_into = 0, set[str]()  #: the last look at workflows, by the access point's clock, and at which
+        self._node_looks = NodeLooks()
         self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
 
     # -- handing over -------------------------------------------------------------------------------------------------------------
@@ -204,22 +203,16 @@ class HTCondorAdapter:
         self, judged: Mapping[str, Observation], rows: list[dict[str, Any]], history: list[dict[str, Any]], node_rows: list[dict[str, Any]]
     ) -> dict[str, Observation]:
         """What is seen of those runs that are workflows, and of their nodes: in the queue, or gone from it since the last look."""
-        workflows = {run_of(row) for row in (*rows, *history) if is_workflow(row)} & judged.keys()
+        workflows = workflows_among(judged, (*rows, *history))
         if not workflows:
             return {}
-        since = (
-            f"EnteredCurrentStatus < {self._looked_at - HISTORY_OVERLAP_S}"
-            if workflows <= self._looked_into
-            else selection.since(workflows)
-        )
         left: list[dict[str, Any]] = []
-        for batch in selection.batches(sorted(workflows), RUNS_PER_QUERY):
-            constraint = f"{await self._ours()} && DAGManJobId =!= undefined && {next(selection.members(batch))}"
+        for constraint, since in self._node_looks.questions(workflows):
+            constraint = f"{await self._ours()} && {constraint}"
             left += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=-1, since=since)
         if times := [row["ServerTime"] for row in rows if isinstance(row.get("ServerTime"), int)]:
-            self._looked_at, self._looked_into = max(times), workflows
-        nodes, queued = judge_nodes(node_rows, left), {run_of(row) for row in rows}
-        return {run: as_workflow(judged[run], nodes.get(run, ()), in_queue=run in queued) for run in workflows}
+            self._node_looks.looked(workflows, max(times))
+        return with_nodes(judged, workflows, rows, node_rows, left)
 
     async def _query(self, constraint: str) -> list[dict[str, Any]]:
         return await self._bindings.rows("query", constraint=f"{await self._ours()} && {constraint}", projection=PROJECTION)
@@ -229,7 +222,7 @@ class HTCondorAdapter:
         for batch in selection.batches(runs, RUNS_PER_QUERY):
             # A look that finds all it is to find ends there; another goes back to the oldest of these runs' jobs.
             match = sum(self._procs[run] for run in batch) if all(run in self._procs for run in batch) else -1
-            constraint = f"{await self._ours()} && DAGManJobId =?= undefined && {next(selection.members(batch))}"
+            constraint = f"{await self._ours()} && {NO_NODE} && {next(selection.members(batch))}"
             rows += await self._bindings.rows(
                 "history", constraint=constraint, projection=PROJECTION, match=match, since=selection.since(batch)
             )
@@ -256,7 +249,7 @@ class HTCondorAdapter:
         await self._act(
             "Remove",
             run_ids,
-            f"DAGManJobId =?= undefined && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}",
+            f"{NO_NODE} && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}",
             reason,
         )
 
@@ -303,7 +296,7 @@ class HTCondorAdapter:
         await self._prepare()
         rows: list[dict[str, Any]] = []
         for constraint in selection.members(run_ids):
-            completed = f"DAGManJobId =?= undefined && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}"
+            completed = f"{NO_NODE} && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}"
             rows += await self._query(f"{completed} && {constraint}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
         places = {job_id_of(row): proc_folder(folders[run_of(row)], row) for row in rows}
@@ -336,7 +329,7 @@ class HTCondorAdapter:
             await asyncio.sleep(TAKEN_PAUSE_S if look else 0)
             waiting: list[Mapping[str, Any]] = []
             for constraint in selection.members({run_of(row) for row in rows}):
-                waiting += await self._query(f"DAGManJobId =?= undefined && {NOT_TAKEN} && {constraint}")
+                waiting += await self._query(f"{NO_NODE} && {NOT_TAKEN} && {constraint}")
             still = {job_id_of(row): "the access point did not hand its output out" for row in waiting if job_id_of(row) not in known}
             if not still:
                 break
