@@ -157,7 +157,9 @@ def change_line(view: JobView, asked: str = "") -> None:
     """One line for a job as it stands now; `asked` says what was just asked of it, else it is said what has not come about yet."""
     waiting = {"pause": "asked to pause", "stop": "asked to stop"}  # a pool may hold a run by itself: then nobody asked to resume it
     said = asked or waiting.get(outstanding(view), "")
-    more = [view.status_message, "" if view.progress is None else f"{view.progress:.0%}", duration(view.run_time_s)]
+    nodes = ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())
+    progress = "" if view.progress is None else f"{view.progress:.0%}"
+    more = [view.status_message, progress, duration(view.run_time_s), nodes and f"nodes: {nodes}"]
     line = Text.assemble(
         view.id, f" {said}; " if said else " ", status_text(view.status, view.status_code), *(f"  {text}" for text in more if text)
     )
