@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +32,12 @@ def job_table(views: Sequence[JobView]) -> None:
         for view in views
     ]
     show_table(columns, rows, nothing="no jobs")
+
+
+def count_table(counts: Mapping[str, int], total: int) -> None:
+    """How many jobs have which status."""
+    rows = [(status_text(status, Status(status).code), number) for status, number in counts.items()]
+    show_table((("status", "fixed"), ("jobs", "number")), [*rows, ("all", total)] if rows else [], nothing="no jobs")
 
 
 def job_details(view: JobView) -> None:

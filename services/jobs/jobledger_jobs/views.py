@@ -98,6 +98,13 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs there are, and how many of them have each status."""
+
+    total: int
+    statuses: dict[str, int]
+
+
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One event about a job, and what the fold said of it."""
 
