@@ -22,6 +22,7 @@ from jobledger.errors import InvalidArgument, NotSaved, Refused
 from jobledger.seen import Seen
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 
 OnChange = Callable[["Job"], None]
@@ -43,6 +44,8 @@ class Job:
     run_id = Seen[str | None]()
     exit_code = Seen[int | None]()
     exit_signal = Seen[int | None]()
+    restarts = Seen[int]()  #: how often the run's execution was begun anew
+    resources = Seen[Resources | None]()  #: what the run asked for and used, told at its end
     scheduler_job_ref = Seen[str]()
     workspace = Seen[str]()  #: where the service keeps the job's files
     position = Seen[str]()

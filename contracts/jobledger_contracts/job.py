@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduler_job_ref: str = ""
     exit_code: int | None = None
     exit_signal: int | None = None
+    resources: e.Resources | None = None
 
     pending_end: Status | None = None  #: the end that the run takes once its results are processed; None: nothing waits for that
     processing_attempt: int = 0  #: the latest attempt at processing the run's results; 0 before the first
@@ -169,7 +170,7 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
         return _NOTHING, superseded(Reason.LATE)
 
     changes: Changes = {"status": status, "status_text": text, "restarts": restarts, **held}
-    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal"):
+    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal", "resources"):
         if (value := getattr(data, name)) is not None:
             changes[name] = value
     if data.message is not None:
@@ -264,6 +265,7 @@ def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
         "scheduler_job_ref": "",
         "exit_code": None,
         "exit_signal": None,
+        "resources": None,
         "pending_end": None,
         "processing_attempt": 0,
         "processing": False,

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from jobledger_kit.config import ServiceSettings
+from jobledger_kit.migrations import migrations_of
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {
@@ -76,6 +77,12 @@ def test_every_service_has_what_every_service_has(service: str) -> None:
     assert rooms(SERVICES[service]) >= NEEDED
     assert (SERVICES[service].parent / "README.md").is_file()
     assert any((SERVICES[service] / "migrations").glob("0001_*.sql"))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_migrations_are_numbered_without_gaps(service: str) -> None:
+    """Two branches that each took the next number are a service that does not start."""
+    assert migrations_of(f"jobledger_{service}")
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobledger.cli import access, callback, dead_letters, jobs, pool, schedulers, settings, worker
+from jobledger.cli import access, callback, dead_letters, events, jobs, pool, schedulers, settings, worker
 from jobledger.errors import (
     ApiError,
     InvalidArgument,
@@ -79,6 +79,7 @@ for part in (
     access.keys,
     access.whoami,
     dead_letters.dead_letters,
+    events.events,
     callback.callback,
     worker.worker,
 ):

@@ -1,4 +1,4 @@
-"""The worker of an app against the real service: each run's results are processed once, whatever happens to workers, functions and services."""
+"""The worker of an app against the real service: results are processed once, whatever happens to workers, functions and services."""
 
 from __future__ import annotations
 
