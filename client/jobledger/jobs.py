@@ -21,6 +21,7 @@ from jobledger.connection import Connection
 from jobledger.errors import InvalidArgument, NotSaved, Refused
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 
 T = TypeVar("T")
@@ -63,6 +64,8 @@ class Job:
     run_id = _Seen[str | None]()
     exit_code = _Seen[int | None]()
     exit_signal = _Seen[int | None]()
+    restarts = _Seen[int]()  #: how often the run's execution was begun anew
+    resources = _Seen[Resources | None]()  #: what the run asked for and used, told at its end
     scheduler_job_ref = _Seen[str]()
     workspace = _Seen[str]()  #: where the service keeps the job's files
     position = _Seen[str]()

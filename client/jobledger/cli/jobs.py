@@ -114,6 +114,11 @@ def show_(connection: Connection, job_id: str, machine: bool) -> None:
 )
 @click.option("--argument", "arguments", multiple=True, help="CONDOR: one argument; may be given again, in order.")
 @click.option("--set", "attributes", multiple=True, metavar="NAME=VALUE", help="CONDOR: a submit command such as request_memory=2GB.")
+@click.option("--processes", "num_jobs", type=click.IntRange(min=1, max=100_000), help="CONDOR: how many; `$(Process)` tells them apart.")
+@click.option("--suspend", is_flag=True, help="CONDOR: pausing stops it where it is and keeps its machine, instead of holding it.")
+@click.option(
+    "--hold-limit", "hold_limit_s", type=click.IntRange(min=0), help="CONDOR: held by the pool for so many seconds, it is an error."
+)
 @click.option("--function", help="DASK: MODULE:FUNCTION that the workers can import.")
 @click.option("--kwargs", metavar="JSON", help="DASK: the function's keyword arguments.")
 @click.option("--execute", is_flag=True, help="Ask for the first run at once.")
@@ -131,10 +136,13 @@ def create(connection: Connection, machine: bool, execute: bool, name: str, labe
 
 def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The attributes for a job of a type. Raises UsageError for options of another type."""
-    own = {"CONDOR": {"executable", "inputs", "arguments", "attributes"}, "DASK": {"function", "kwargs"}}
+    own = {
+        "CONDOR": {"executable", "inputs", "arguments", "attributes", "num_jobs", "suspend", "hold_limit_s"},
+        "DASK": {"function", "kwargs"},
+    }
     kind = job_type.upper()
     for other, options in own.items():
-        if other != kind and (wrong := sorted(name for name in options if asked[name])):
+        if other != kind and (wrong := sorted(name for name in options if asked[name] not in (None, False, "", ()))):
             raise click.UsageError(f"a {kind} job has no {', '.join(wrong)}: those belong to {other} jobs")
     given = {"description": asked["description"], "scheduler": asked["scheduler"]}
     if kind == "CONDOR":
@@ -145,6 +153,9 @@ def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
             "executable": asked["executable"] or "",
             "remote_input_files": asked["inputs"],
             "arguments": asked["arguments"],
+            "num_jobs": asked["num_jobs"] or 1,
+            "pause_by": "suspend" if asked["suspend"] else "hold",
+            "hold_limit_s": asked["hold_limit_s"],
             "attributes": {name.strip(): value.strip() for name, _, value in pairs},
         }
     if kind == "DASK":

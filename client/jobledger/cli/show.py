@@ -12,6 +12,7 @@ from rich.text import Text
 from jobledger.cli.output import VERDICT_STYLES, console, duration, local, show_fields, show_table, status_text, width
 from jobledger.condor_workflow import NodeView
 from jobledger.views import HistoryEntry, JobView
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import ACTIVE, Status, parse_status
 
 
@@ -64,8 +65,10 @@ def job_details(view: JobView) -> None:
             ("run", view.run or None),
             ("exit code", view.exit_code),
             ("exit signal", view.exit_signal),
+            ("restarts", view.restarts or None),
             *((name, local(time)) for name, time in times),
             ("ran", duration(view.run_time_s)),
+            *resources(view.resources),
             ("properties", _compact(view.extended_properties)),
             ("HTCondor", _compact(view.condor)),
             ("Dask", _compact(view.dask)),
@@ -74,6 +77,27 @@ def job_details(view: JobView) -> None:
             ("position", view.position),
         ]
     )
+
+
+def resources(used: Resources | None) -> list[tuple[str, str]]:
+    """What a run used of what it asked for, one line each; nothing of what its scheduler did not measure."""
+    if used is None:
+        return []
+    cpu_s = None if used.cpu_user_s is None and used.cpu_system_s is None else (used.cpu_user_s or 0) + (used.cpu_system_s or 0)
+    cores = f"{used.cpus_asked:g} cores asked" if used.cpus_asked is not None else ""
+    return [
+        ("CPU", ", ".join(text for text in (f"{cpu_s:.1f} s used" if cpu_s is not None else "", cores) if text)),
+        ("memory", _used_of(used.memory_used_bytes, used.memory_asked_bytes)),
+        ("disk", _used_of(used.disk_used_bytes, used.disk_asked_bytes)),
+        ("GPUs", f"{used.gpus_asked:g} asked" if used.gpus_asked else ""),
+        ("on machines", duration(used.wall_s)),
+        ("hosts", ", ".join(used.hosts)),
+    ]
+
+
+def _used_of(used: int | None, asked: int | None) -> str:
+    parts = (("used", used), ("asked", asked))
+    return ", ".join(f"{value / 2**20:.0f} MiB {word}" for word, value in parts if value is not None)
 
 
 def node_table(nodes: Sequence[NodeView]) -> None:

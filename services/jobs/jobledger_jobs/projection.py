@@ -55,6 +55,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str
     exit_code: int | None
     exit_signal: int | None
+    restarts: int
+    resources: str | None
     workspace: str
     extended_properties: str
     condor: str | None
@@ -235,6 +237,8 @@ def _job_row(f: FoldedEvent) -> JobRow:
         scheduler_job_ref=job.scheduler_job_ref,
         exit_code=job.exit_code,
         exit_signal=job.exit_signal,
+        restarts=job.restarts,
+        resources=None if job.resources is None else _json(job.resources),
         workspace=created.workspace,
         extended_properties=_json(created.extended_properties),
         condor=None if created.condor is None else _json(created.condor),

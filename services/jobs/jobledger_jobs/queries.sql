@@ -54,26 +54,26 @@ SELECT name, type, health FROM schedulers WHERE usable ORDER BY name
 -- name: upsert_jobs
 -- Put the jobs of a batch where they now stand.
 INSERT INTO jobs (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
-    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
     condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
 SELECT r.job_id, r.version, r.partition, r.log_offset, r.name, r.description, r.owner,
     ARRAY(SELECT json_array_elements_text(r.groups::json)), r.label, r.job_type, r.status, r.status_text,
-    r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.workspace,
+    r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.restarts, r.resources::json, r.workspace,
     r.extended_properties::json, r.condor::json, r.dask::json, r.workflow::json, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
 FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
     $11::text[], $12::text[], $13::text[], $14::double precision[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::bigint[],
-    $20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[],
-    $29::timestamptz[], $30::boolean[])
+    $20::bigint[], $21::bigint[], $22::text[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[],
+    $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::boolean[])
     AS r (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
-    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
     condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
 ON CONFLICT (job_id) DO UPDATE SET (version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
-    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
     condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
     = ROW (excluded.version, excluded.partition, excluded.log_offset, excluded.name, excluded.description, excluded.owner,
     excluded.groups, excluded.label, excluded.job_type, excluded.status, excluded.status_text, excluded.status_message,
     excluded.progress, excluded.run, excluded.desired, excluded.scheduler, excluded.scheduler_job_ref, excluded.exit_code,
-    excluded.exit_signal, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow, excluded.creation_time,
+    excluded.exit_signal, excluded.restarts, excluded.resources, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow, excluded.creation_time,
     excluded.execute_time, excluded.start_time, excluded.completion_time, excluded.deleted)
 WHERE jobs.version < excluded.version
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from jobledger_contracts.ids import run_id
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
 from jobledger_kit.errors import FieldError
@@ -48,6 +49,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str
     exit_code: int | None
     exit_signal: int | None
+    restarts: int  #: executions of the run that were over before this one, such as evictions
+    resources: Resources | None  #: what the run asked for and used, told at its end
     workspace: str
     extended_properties: JsonObject
     condor: JsonObject | None
@@ -252,6 +255,8 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         scheduler_job_ref=row["scheduler_job_ref"],
         exit_code=row["exit_code"],
         exit_signal=row["exit_signal"],
+        restarts=row["restarts"],
+        resources=None if row["resources"] is None else msgspec.json.decode(row["resources"], type=Resources),
         workspace=row["workspace"] or workspace,
         extended_properties=_raw(row["extended_properties"]),
         condor=_raw_or_none(row["condor"]),

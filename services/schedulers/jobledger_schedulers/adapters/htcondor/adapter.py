@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import structlog
 
 from jobledger_contracts.ids import parse_run_id
 from jobledger_schedulers.adapters.htcondor import findings, selection
+from jobledger_schedulers.adapters.htcondor.actions import Actions
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
 from jobledger_schedulers.adapters.htcondor.command import (
     CREDENTIAL_FILE,
@@ -28,7 +28,6 @@ from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description,
 from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE, NodeLooks, with_nodes, workflows_among
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
-    SPOOLING,
     JobStatus,
     judge,
     missing_procs,
@@ -65,8 +64,6 @@ NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
 TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
 """How often, and how far apart, we look whether the schedd has noted a retrieval: it does so a moment after the last byte."""
-HELD_WHEN_SPOOLED_S = 10.0
-"""How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
 
 class HTCondorAdapter:
@@ -77,6 +74,7 @@ class HTCondorAdapter:
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
         self._bindings = Bindings(settings)
+        self._actions = Actions(self._act, self._rows, spools=True)
         self._preparing = asyncio.Lock()
         self._submitter = ""
         self._owner = ""
@@ -245,41 +243,27 @@ class HTCondorAdapter:
     # -- acting -------------------------------------------------------------------------------------------------------------------
 
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remove jobs, but not completed ones, whose output waits to be retrieved. Nodes go with the DAGMan that they belong to."""
-        await self._act(
-            "Remove",
-            run_ids,
-            f"{NO_NODE} && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}",
-            reason,
-        )
+        """See `actions.Actions`, as for the others."""
+        await self._actions.stop(run_ids, reason)
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
-        """Hold jobs, once their input files have arrived: the schedd would silently undo a hold before that."""
-        deadline = time.monotonic() + HELD_WHEN_SPOOLED_S
-        spooling = f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =?= {SPOOLING}"
-        while True:
-            waiting: list[dict[str, Any]] = []
-            for constraint in selection.members(run_ids):
-                waiting += await self._query(f"{spooling} && {constraint}")
-            if not waiting:
-                break
-            if time.monotonic() > deadline:
-                raise OutcomeUnknown("input files are still on their way: HTCondor holds no job before they have arrived")
-            await asyncio.sleep(0.2)
-        statuses = " || ".join(f"JobStatus =?= {status}" for status in (JobStatus.IDLE, JobStatus.RUNNING, JobStatus.SUSPENDED))
-        await self._act("Hold", run_ids, f"({statuses})", reason)
-
-    async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Release held jobs."""
-        await self._act("Release", run_ids, f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =!= {SPOOLING}", reason)
+        """Hold jobs."""
+        await self._actions.hold(run_ids, reason)
 
     async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
-        """Stop running jobs where they are; they keep their machine. One whose program has not quite begun is passed over: ask again."""
-        await self._act("Suspend", run_ids, f"JobStatus =?= {JobStatus.RUNNING}", reason)
+        """Suspend those that run, hold those that wait."""
+        await self._actions.suspend(run_ids, reason)
 
-    async def resume(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let suspended jobs go on."""
-        await self._act("Continue", run_ids, f"JobStatus =?= {JobStatus.SUSPENDED}", reason)
+    async def release(self, run_ids: Sequence[str], reason: str) -> None:
+        """Let held and suspended jobs go on."""
+        await self._actions.release(run_ids, reason)
+
+    async def _rows(self, run_ids: Sequence[str], condition: str) -> list[dict[str, Any]]:
+        await self._prepare()
+        rows: list[dict[str, Any]] = []
+        for constraint in selection.members(run_ids):
+            rows += await self._query(f"{condition} && {constraint}")
+        return rows
 
     async def _act(self, action: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
         await self._prepare()
@@ -294,10 +278,7 @@ class HTCondorAdapter:
     async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:
         """Retrieve what completed jobs left; that makes them leave the queue. Processes of one run get a folder each."""
         await self._prepare()
-        rows: list[dict[str, Any]] = []
-        for constraint in selection.members(run_ids):
-            completed = f"{NO_NODE} && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}"
-            rows += await self._query(f"{completed} && {constraint}")
+        rows = await self._rows(run_ids, f"{NO_NODE} && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
         places = {job_id_of(row): proc_folder(folders[run_of(row)], row) for row in rows}
         procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[job_id_of(row)]), "log": LOG} for row in rows]
@@ -327,9 +308,7 @@ class HTCondorAdapter:
         still: dict[str, str] = {}
         for look in range(TAKEN_LOOKS):
             await asyncio.sleep(TAKEN_PAUSE_S if look else 0)
-            waiting: list[Mapping[str, Any]] = []
-            for constraint in selection.members({run_of(row) for row in rows}):
-                waiting += await self._query(f"{NO_NODE} && {NOT_TAKEN} && {constraint}")
+            waiting = await self._rows(sorted({run_of(row) for row in rows}), f"{NO_NODE} && {NOT_TAKEN}")
             still = {job_id_of(row): "the access point did not hand its output out" for row in waiting if job_id_of(row) not in known}
             if not still:
                 break

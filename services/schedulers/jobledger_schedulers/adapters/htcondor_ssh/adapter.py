@@ -15,9 +15,9 @@ import structlog
 
 from jobledger_contracts.ids import parse_run_id
 from jobledger_contracts.statuses import TERMINAL
+from jobledger_schedulers.adapters.htcondor.actions import Actions
 from jobledger_schedulers.adapters.htcondor.command import STDERR, STDOUT, NotSubmittable
 from jobledger_schedulers.adapters.htcondor.dag_files import settle_output
-from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE
 from jobledger_schedulers.adapters.htcondor.parse import JobStatus, judge, run_of, version_of
 from jobledger_schedulers.adapters.htcondor.parse_nodes import is_workflow
 from jobledger_schedulers.adapters.htcondor.results import collected
@@ -65,6 +65,7 @@ class HTCondorSshAdapter:
         self._settings = settings
         self._link = Link(settings)
         self._shell = Shell(self._link)
+        self._actions = Actions(self._act, self._rows, spools=False)
         self._looking = Looking(self._shell)
         self._meeting = asyncio.Lock()
         self._home = ""
@@ -204,33 +205,33 @@ class HTCondorSshAdapter:
     # -- acting ---------------------------------------------------------------------------------------------------------------------
 
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remove jobs, but not completed ones, which leave the queue by themselves. Nodes go with the DAGMan that they belong to."""
-        condition = f"{NO_NODE} && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}"
-        await self._act("condor_rm", run_ids, condition, reason)
+        """See `actions.Actions`, as for the others."""
+        await self._actions.stop(run_ids, reason)
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
         """Hold jobs."""
-        statuses = " || ".join(f"JobStatus =?= {status}" for status in (JobStatus.IDLE, JobStatus.RUNNING, JobStatus.SUSPENDED))
-        await self._act("condor_hold", run_ids, f"({statuses})", reason)
-
-    async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Release held jobs."""
-        await self._act("condor_release", run_ids, f"JobStatus =?= {JobStatus.HELD}", reason)
+        await self._actions.hold(run_ids, reason)
 
     async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
-        """Stop running jobs where they are; they keep their machine. HTCondor takes no reason for it."""
-        await self._act("condor_suspend", run_ids, f"JobStatus =?= {JobStatus.RUNNING}", reason)
+        """Suspend those that run, hold those that wait. HTCondor takes no reason for the former."""
+        await self._actions.suspend(run_ids, reason)
 
-    async def resume(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let suspended jobs go on."""
-        await self._act("condor_continue", run_ids, f"JobStatus =?= {JobStatus.SUSPENDED}", reason)
+    async def release(self, run_ids: Sequence[str], reason: str) -> None:
+        """Let held and suspended jobs go on."""
+        await self._actions.release(run_ids, reason)
 
-    async def _act(self, tool: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
+    async def _rows(self, run_ids: Sequence[str], condition: str) -> list[dict[str, Any]]:
+        await self._meet()
+        steps = {f"queue{n}": script.queue(f"{self._looking.ours()} && {condition} && {each}") for n, each in enumerate(members(run_ids))}
+        found = await self._shell.steps(steps)
+        return [row for text in found.values() for row in script.rows_of(text)]
+
+    async def _act(self, action: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
         if not run_ids:
             return
         await self._meet()
         constraints = (f"{self._looking.ours()} && {condition} && {each}" for each in members(run_ids))
-        steps = {f"act{number}": script.act(tool, each, one_line(reason)) for number, each in enumerate(constraints)}
+        steps = {f"act{number}": script.act(script.ACTING[action], each, one_line(reason)) for number, each in enumerate(constraints)}
         found, _ = await self._shell.sections(steps, changes=True)
         for section in found.values():
             if section.status != 0 and not script.found_nothing(section.text):

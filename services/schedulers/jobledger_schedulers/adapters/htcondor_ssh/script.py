@@ -46,6 +46,13 @@ INPUTS, OUTPUTS = "in", "out"
 DAG_OPTIONS, DAG_OUTPUTS = "job.options", "run"
 """Only a workflow has them: what condor_submit_dag is told, and the folder that DAGMan and all nodes write to."""
 TOOLS = ("condor_submit", "condor_q", "condor_history", "condor_rm", "condor_ping", "tar", "flock")
+ACTING = {
+    "Remove": "condor_rm",
+    "Hold": "condor_hold",
+    "Release": "condor_release",
+    "Suspend": "condor_suspend",
+    "Continue": "condor_continue",
+}
 LOCK_WAIT_S = 5
 MAX_LIVE_BYTES = 8 * 2**20
 """Of what a run has written so far, as much can be looked at before it ends."""
