@@ -102,6 +102,12 @@ def test_every_readme_of_a_service_says_what_it_owns_consumes_and_emits(service:
     assert all(word in text for word in ("owns", "consumes", "emits"))
 
 
+@pytest.mark.parametrize("package", ["jobledger_kit", "jobledger_kit.access", *(f"jobledger_{service}" for service in SERVICES)])
+def test_migrations_are_numbered_without_gaps(package: str) -> None:
+    """Two branches that each took the next number meet here, and not in a service that does not start."""
+    assert migrations_of(package)
+
+
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, relative ones as they are written."""
     found: set[str] = set()
