@@ -80,12 +80,6 @@ def test_every_service_has_what_every_service_has(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_migrations_are_numbered_without_gaps(service: str) -> None:
-    """Two branches that each took the next number are a service that does not start."""
-    assert migrations_of(f"jobledger_{service}")
-
-
-@pytest.mark.parametrize("service", SERVICES)
 def test_no_service_uses_another_name_for_the_same_idea(service: str) -> None:
     own = rooms(SERVICES[service]) - HOUSE
     assert not own & SYNONYMS
