@@ -89,25 +89,20 @@ class Job:
         self.scheduler: Any = scheduler
         self.view = JobView()
         self._connection = connection
-        self._key = str(uuid.uuid4())
+        self.idempotency_key = str(uuid.uuid4())  #: of its creation
         self._saved_body: dict[str, Any] = {}
 
     # --- keeping it -------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Create the job, or send what was changed since. Safe to repeat after any error. Raises `InvalidArgument`."""
-        self._check()
-        body = self._body()
+        body = self.creation_body()
         if not self.id:
-            self._take(self._connection.jobs.post("/jobs", body, idempotency_key=self._key))
-            self.user = self.view.user or self.user
-            self.name = self.view.name or self.name  # `{id}` in it was filled in
-            self._saved_body = self._body()
-            self._bring_files()
+            self.take_created(self._connection.jobs.post("/jobs", body, idempotency_key=self.idempotency_key))
             return
         changed = {name: value for name, value in body.items() if value != self._saved_body.get(name)}
         if changed:
-            self._take(self._connection.jobs.patch(f"/jobs/{self.id}", changed, idempotency_key=str(uuid.uuid4())))
+            self.take(self._connection.jobs.patch(f"/jobs/{self.id}", changed, idempotency_key=str(uuid.uuid4())))
             self._saved_body = body
         self._bring_files()
 
@@ -122,7 +117,7 @@ class Job:
 
     def refresh(self) -> Self:
         """Fetch the job anew, not older than what this object has seen already."""
-        self._take(self._connection.jobs.get(f"/jobs/{self._id()}", {"after": self.position}))
+        self.take(self._connection.jobs.get(f"/jobs/{self._id()}", {"after": self.position}))
         return self
 
     # --- what is asked of a run ------------------------------------------------------------------------------------------------
@@ -311,12 +306,25 @@ class Job:
     def _ask(self, what: str, reason: str = "") -> None:
         body = {"reason": reason} if reason else None
         try:
-            self._take(self._connection.jobs.post(f"/jobs/{self._id()}/{what}", body, idempotency_key=str(uuid.uuid4())))
+            self.take(self._connection.jobs.post(f"/jobs/{self._id()}/{what}", body, idempotency_key=str(uuid.uuid4())))
         except Refused:
             self.refresh()
             raise
 
-    def _take(self, answer: Mapping[str, Any] | None) -> None:
+    def creation_body(self) -> dict[str, Any]:
+        """What the service is told of the job. Raises `InvalidArgument`."""
+        self._check()
+        return self._body()
+
+    def take_created(self, answer: Mapping[str, Any] | None) -> None:
+        """Remember what the service said when it had created the job, and bring the job's files."""
+        self.take(answer)
+        self.user = self.view.user or self.user
+        self.name = self.view.name or self.name  # `{id}` in it was filled in
+        self._saved_body = self._body()
+        self._bring_files()
+
+    def take(self, answer: Mapping[str, Any] | None) -> None:
         """Remember what the service said; an answer without a body of a job (the projection is late) moves the position only."""
         if not answer:
             return

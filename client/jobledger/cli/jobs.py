@@ -8,6 +8,8 @@ import click
 import msgspec
 
 from jobledger.cli import show
+from jobledger.cli.bulk import act as act_on_many
+from jobledger.cli.bulk import create_many
 from jobledger.cli.files import files_commands
 from jobledger.cli.filters import filter_options, filter_query
 from jobledger.cli.output import as_json, connected, dump, dump_lines
@@ -275,5 +277,5 @@ def _say(job: Job, machine: bool, asked: str = "") -> None:
         show.change_line(job.view, asked)
 
 
-for command in files_commands(find):
+for command in (create_many, act_on_many, *files_commands(find)):
     jobs.add_command(command)

@@ -63,6 +63,42 @@ class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     user: Name | None = None  #: its owner, if that is not who asks: admins only
 
 
+class CreateJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs to create at once, each as if it came alone."""
+
+    jobs: Annotated[list[CreateJob], Meta(min_length=1, max_length=1000)]
+    execute: bool = False  #: ask for the first run of each that was created
+
+
+class ChooseJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs are meant, as a list chooses them; of these the ones that who asks may change."""
+
+    status: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=50)] = []  #: names or codes
+    label: Name | None = None
+    job_type: list[JobType] = []
+    user: Name | None = None
+    group: Annotated[list[Name], Meta(max_length=50)] = []
+    scheduler: SchedulerName | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    executed_after: datetime | None = None
+    executed_before: datetime | None = None
+    completed_after: datetime | None = None
+    completed_before: datetime | None = None
+    q: Annotated[str, Meta(max_length=1024)] | None = None
+    extended_properties: dict[str, Any] | None = None
+
+
+class ActOnJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked of many jobs: of those with these ids, or of those that a filter chooses, the oldest first."""
+
+    action: Annotated[str, Meta(pattern="^(execute|stop|pause|resume|resubmit|refresh|delete)$")]
+    ids: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=1000)] | None = None
+    filter: ChooseJobs | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000  #: jobs that the filter chooses, at most
+    reason: Text = ""
+
+
 class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Attributes to change; what is absent stays. How to run can change only before the first run."""
 

@@ -6,6 +6,15 @@
 -- One job, deleted or not.
 SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = $1
 
+-- name: jobs
+-- Several jobs, deleted or not.
+SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = ANY ($1::uuid[])
+
+-- name: verdicts
+-- What the fold said of the events at several positions.
+SELECT h.partition, h.log_offset, h.outcome, h.reason FROM unnest($1::integer[], $2::bigint[]) AS r (partition, log_offset)
+JOIN history h USING (partition, log_offset)
+
 -- name: verdict
 -- What the fold said of the event at a position, and the type and job it is about.
 SELECT outcome, reason, type, job_id::text AS job_id FROM history WHERE partition = $1 AND log_offset = $2

@@ -100,6 +100,15 @@ class JobsStore(LedgerStore):
         rows = await self._fetch("job", job_id)
         return rows[0] if rows else None
 
+    async def jobs(self, job_ids: Sequence[str]) -> dict[str, asyncpg.Record]:
+        """The rows of those of these jobs that there are, also of deleted ones."""
+        return {row["id"]: row for row in await self._fetch("jobs", job_ids)}
+
+    async def verdicts(self, positions: Sequence[Position]) -> dict[Position, asyncpg.Record]:
+        """What the fold said of the events at these positions, where one was folded."""
+        rows = await self._fetch("verdicts", [p.partition for p in positions], [p.offset for p in positions])
+        return {Position(row["partition"], row["log_offset"]): row for row in rows}
+
     async def verdict(self, position: Position) -> asyncpg.Record | None:
         """What the fold said of the event at a position; None when no event was folded from there."""
         rows = await self._fetch("verdict", position.partition, position.offset)

@@ -12,6 +12,7 @@ from jobledger_contracts.ids import run_id
 from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
+from jobledger_kit.errors import FieldError
 from jobledger_kit.workspace import Entry
 
 from .node_projection import NodeCounts
@@ -156,6 +157,27 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     position: PositionText
+
+
+class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of one of many requests: as it would have been answered alone, `status` being the answer's HTTP status."""
+
+    status: int
+    id: str = ""
+    position: str = ""
+    job: JobView | None = None
+    type: str = ""  #: of the problem, when there is one
+    detail: str = ""
+    reason: str = ""  #: why the fold refused
+    errors: list[FieldError] = []
+
+
+class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of many requests, in their order."""
+
+    items: list[BulkItem]
+    failed: int  #: how many of them were not done
+    more: bool = False  #: the filter chooses more jobs than were asked
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
