@@ -17,10 +17,10 @@ from rich.console import Console
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.temporary import temporary_stack
 
-from . import callbacks, condor, projection, sweep, transports
+from . import callbacks, condor, lists, projection, sweep, transports
 from .figures import Report, machine, memory_of, save, show
 
-ALL = frozenset({"projector", "callbacks", "memory", "transports", "sweep", "condor"})
+ALL = frozenset({"projector", "callbacks", "memory", "transports", "lists", "sweep", "condor"})
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -61,6 +61,13 @@ def main() -> None:
     if "condor" in what:
         with console.status("condor: the whole way, submission and status ..."), temporary_stack() as stack:
             asyncio.run(condor.measure(report, stack, rounds=chosen.rounds))
+    if "lists" in what:
+        with (
+            console.status("lists: pages of 10 thousand to 1 million jobs ..."),
+            temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres"}))) as stack,
+        ):
+            endpoints = stack.endpoints()
+            uvloop.run(lists.measure(report, bootstrap_servers=endpoints.kafka_bootstrap, database_url=endpoints.database_url))
     show(report, console)
     save(report, RESULTS)
     console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")

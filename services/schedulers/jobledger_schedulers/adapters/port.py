@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, WorkflowSpec
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, Resources, WorkflowSpec
 from jobledger_contracts.statuses import Status
 from jobledger_kit import errors
 from jobledger_kit.errors import JobledgerError, Kind, Unavailable
@@ -82,6 +82,7 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedd_name: str = ""
     username: str = ""
     known_host_key: str = ""  #: ssh: the server's public keys, one a line: nobody else is spoken to
+    condor_tail: str = ""  #: bindings: where HTCondor's program condor_tail is; empty: on the PATH
     timeout_s: float = 20.0  #: of one call; larger batches get proportionally more
     private_dir: Path  #: ours alone (0700): token files, credentials on their way to a sandbox
     token: str = ""  #: HTCondor IDTOKEN
@@ -139,6 +140,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}  #: JSON values: what it was judged by
     gone: bool = False  #: the scheduler knows nothing of this run, neither in its queue nor in its history
     progress: float | None = None  #: 0 to 1, where the scheduler knows it
+    resources: Resources | None = None  #: what it asked for and used so far, where the scheduler measures it
     nodes: tuple[NodeReport, ...] = ()  #: of a workflow: what was seen of those that the scheduler spoke of in this look
     results_ready: bool = False  #: the run is over and its output waits at the scheduler for `collect`
 
@@ -198,11 +200,15 @@ class SchedulerAdapter(Protocol):
         ...
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
-        """Keep runs from going on."""
+        """Keep runs from going on; they give up their machines."""
+        ...
+
+    async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
+        """Stop runs where they are; they keep their machines. Those that wait for one are held."""
         ...
 
     async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let held runs go on."""
+        """Let held and suspended runs go on."""
         ...
 
     async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:
