@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
@@ -34,7 +36,7 @@ def main() -> None:
     what = frozenset(chosen.what) or ALL
     if unknown := what - ALL:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
-    report = Report(machine=machine(), rounds=chosen.rounds)
+    report = Report(machine=machine(), taken=datetime.now(UTC).isoformat(timespec="minutes"), rounds=chosen.rounds)
     console = Console()
     if "projector" in what:
         with console.status("projector: log to rows ..."):
@@ -59,8 +61,11 @@ def main() -> None:
             _as_a_service()
             uvloop.run(sweep.measure(report, stack, rounds=chosen.rounds))
     if "condor" in what:
-        with console.status("condor: the whole way, submission and status ..."), temporary_stack() as stack:
-            asyncio.run(condor.measure(report, stack, rounds=chosen.rounds))
+        with (
+            console.status("condor: the whole way, submission and status ..."),
+            temporary_stack(StackOptions(slots=10)) as stack,  # those jobs only sleep
+        ):
+            asyncio.run(condor.measure(report, stack))
     if "lists" in what:
         with (
             console.status("lists: pages of 10 thousand to 1 million jobs ..."),
@@ -115,9 +120,13 @@ def _callbacks(report: Report, chosen: argparse.Namespace) -> None:
 
 
 def _memory(report: Report) -> None:
-    """The whole system, idle."""
+    """The whole system, idle; and how long it takes to come back once it is stopped."""
     with temporary_stack() as stack:
         report.memory += [memory_of(part.name, part.pid) for part in stack.status().parts if part.pid is not None]
+        stack.down()
+        begun = time.perf_counter()
+        stack.up(timeout_s=300)
+        report.notes.append(f"warm start of the whole system to ready: {time.perf_counter() - begun:.1f} s")
 
 
 if __name__ == "__main__":
