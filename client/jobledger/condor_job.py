@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobledger.jobs import FileBringer, Job
+from jobledger.jobs import Job
+from jobledger.local_files import FileBringer
 from jobledger.views import JobView
 
 TEMPLATES: Mapping[str, Mapping[str, str]] = {

@@ -18,7 +18,7 @@ import msgspec
 from jobledger import files, processing
 from jobledger.compute import check_scheduler_name
 from jobledger.connection import Connection
-from jobledger.errors import InvalidArgument, NotSaved, Refused
+from jobledger.errors import NotSaved, Refused
 from jobledger.seen import Seen
 from jobledger.tailing import tail
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
@@ -366,37 +366,6 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.id or 'not saved'}: {self.cached_status}>"
-
-
-class FileBringer(Job):
-    """A job that has local files, which come into the workspace under their own names."""
-
-    def __init__(self) -> None:
-        self._brought: dict[str, tuple[str, int, int]] = {}
-
-    def _files(self) -> Iterable[Path]:
-        """The local files; job types name them here."""
-        return ()
-
-    def _inputs(self) -> dict[str, Path]:
-        """Path in the workspace -> local file. Raises `InvalidArgument` for two files of one name."""
-        found: dict[str, Path] = {}
-        for file in self._files():
-            if file.name in found and found[file.name] != file:
-                raise InvalidArgument(f"two input files are called {file.name}: {found[file.name]} and {file}")
-            found[file.name] = file
-        return found
-
-    def _bring_files(self) -> None:
-        for path, file in self._inputs().items():
-            facts = file.stat()
-            state = (str(file), facts.st_mtime_ns, facts.st_size)
-            if self._brought.get(path) != state:
-                self.upload(file, path)
-                self._brought[path] = state
-
-    def _forget_brought(self) -> None:
-        self._brought = {}
 
 
 class BasicJob(Job):
