@@ -19,8 +19,8 @@ from typing import Any, Self
 import msgspec
 
 from jobledger.condor_job import CondorAttributes, condor_template
+from jobledger.file_bringer import FileBringer
 from jobledger.jobs import Job
-from jobledger.local_files import FileBringer
 from jobledger.views import JobView
 
 TYPES = ("JOB", "SUBDAG", "SPLICE", "FINAL")

@@ -1,4 +1,4 @@
-"""Jobs that bring local files along."""
+"""Jobs that have local files: they come into the workspace when the job is saved."""
 
 from __future__ import annotations
 
