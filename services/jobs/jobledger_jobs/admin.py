@@ -48,7 +48,8 @@ class AdminRoutes:
 
     @operation(
         "Make an API key",
-        description="With `groups`, `admin` or `service` the user gets exactly these rights, and is made if need be. The key is shown once.",
+        description="With `groups`, `admin` or `service` the user gets exactly these rights, and is created if need be. "
+        "The key is shown this once.",
         allow=Allow.ADMIN,
         body=KeyBody,
         responses={201: NewKey},
