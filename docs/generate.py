@@ -89,7 +89,7 @@ def applications() -> dict[str, Application]:
     needed: dict[str, Any] = {"kafka_bootstrap_servers": "kafka:9092", "database_url": database, "access_log": False}
     return {
         "jobs": jobs_app.build_api(JobsSettings(**needed), absent, absent, {}),
-        "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}, absent),
+        "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}, absent, absent),
         "clusters": provisioner_app.build_api(ProvisionerSettings(**needed), absent, absent, absent, {}),
     }
 

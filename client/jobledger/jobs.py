@@ -20,6 +20,7 @@ from jobledger.compute import check_scheduler_name
 from jobledger.connection import Connection
 from jobledger.errors import InvalidArgument, NotSaved, Refused
 from jobledger.seen import Seen
+from jobledger.tailing import tail
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
 from jobledger_contracts.job_events import Resources
@@ -267,6 +268,13 @@ class Job:
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content of a large file, piece by piece."""
         return files.chunks(self._connection.jobs, self._id(), path)
+
+    def tail(self, stream: str = "stdout", *, follow: bool = False, process: int = 0, offset: int = 0) -> Iterator[bytes]:
+        """What the current run has written to `stdout` or `stderr` so far, in pieces; with `follow` until it is over.
+
+        Of a run with several processes, one: `process`, from 0.
+        """
+        return tail(self, self._connection, stream=stream, follow=follow, process=process, offset=offset)
 
     # --- inside -----------------------------------------------------------------------------------------------------------------
 
