@@ -28,6 +28,31 @@ def pair(): return (1, 2)
 def context(jobledger):
     path = jobledger["JOBLEDGER_CREDENTIAL_FILE"]
     return {"credential": open(path).read(), "mode": oct(os.stat(path).st_mode & 0o777), "job": jobledger["JOBLEDGER_JOB_ID"]}
+def chatty(path, jobledger):
+    import logging, sys
+    print("to stdout"); print("to stderr", file=sys.stderr); logging.getLogger("flood").warning("to the log")
+    while os.path.exists(path) and not jobledger.stopped(): time.sleep(0.05)
+    print("the end")
+def loud(): print("begin"); print("x" * 3_000_000); print("end")
+def unstable(path, fails):
+    with open(path, "a") as marks: marks.write("x")
+    if os.path.getsize(path) <= fails: raise RuntimeError("not yet")
+    return os.path.getsize(path)
+def patient(path, jobledger):
+    while not jobledger.stopped(): time.sleep(0.05)
+    open(path, "w").close()
+def halfway(path, jobledger):
+    jobledger.progress(0.5, "half of it")
+    while os.path.exists(path): time.sleep(0.05)
+def steps(path):
+    import dask
+    def total(numbers):
+        while os.path.exists(path): time.sleep(0.05)
+        return sum(numbers)
+    return dask.delayed(total)([dask.delayed(abs)(-n) for n in range(9)])
+def brings(jobledger):
+    jobledger.save("plots/map one.png", b"png")
+    return "x" * (17 * 2**20)
 def once_per_worker(folder, s):
     open(os.path.join(folder, str(os.getpid())), "w").close()
     time.sleep(s)
@@ -60,7 +85,7 @@ class DaskCluster:
         )
         eventually(self._listens, 30)
 
-    def start_worker(self, name: str = "worker", threads: int = 2) -> None:
+    def start_worker(self, name: str = "worker", threads: int = 2, *more: str) -> None:
         options = [
             "--host",
             "127.0.0.1",
@@ -72,8 +97,9 @@ class DaskCluster:
             name,
             "--death-timeout",
             "20",
+            *more,
         ]
-        self._start(name, "dask_worker", self.address, *options, "--death-timeout", "20")
+        self._start(name, "dask_worker", self.address, *options)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self._processes[name].send_signal(number)
