@@ -12,6 +12,7 @@ from jobledger.cli.files import files_commands
 from jobledger.cli.output import as_json, connected, dump, dump_lines
 from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection
+from jobledger.dask_job import DaskJob
 from jobledger.errors import NotFound
 from jobledger.job_manager import JobManager, job_from_view
 from jobledger.jobs import Job
@@ -77,11 +78,11 @@ def list_(connection: Connection, machine: bool, limit: int, oldest_first: bool,
 @connected
 def show_(connection: Connection, job_id: str, machine: bool) -> None:
     """Show one job. JOB_ID may be cut short."""
-    view = find(connection, job_id).view
+    job = find(connection, job_id)
     if machine:
-        dump(view)
+        dump(job.view)
     else:
-        show.job_details(view)
+        show.job_details(job.view, job.dashboard_link if isinstance(job, DaskJob) else "")
 
 
 @jobs.command()

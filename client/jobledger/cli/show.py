@@ -33,8 +33,8 @@ def job_table(views: Sequence[JobView]) -> None:
     show_table(columns, rows, nothing="no jobs")
 
 
-def job_details(view: JobView) -> None:
-    """Everything about one job that is not empty."""
+def job_details(view: JobView, dashboard: str = "") -> None:
+    """Everything about one job that is not empty; `dashboard` is where its scheduler's own pages show it."""
     times = (
         ("created", view.creation_time),
         ("asked to run", view.execute_time),
@@ -63,6 +63,7 @@ def job_details(view: JobView) -> None:
             ("properties", _compact(view.extended_properties)),
             ("HTCondor", _compact(view.condor)),
             ("Dask", _compact(view.dask)),
+            ("dashboard", dashboard),
             ("nodes", ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())),
             ("workspace", view.workspace),
             ("position", view.position),

@@ -17,8 +17,9 @@ from jobledger_contracts.job_events import DaskSpec
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask.adapter import DaskAdapter
 from jobledger_schedulers.adapters.port import Handle, RunSpec
-from tests.integration.adapters.conftest import DaskCluster, new_run
+from tests.integration.adapters.conftest import new_run
 from tests.integration.adapters.test_dask_adapter import call, opened, outcome, until
+from tests.support.dask_cluster import DaskCluster
 from tests.support.eventually import eventually_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.stack]

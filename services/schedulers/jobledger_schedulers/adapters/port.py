@@ -88,6 +88,8 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     password: str = ""
     private_key: str = ""
     private_key_pass: str = ""
+    certificate: str = ""  #: Dask over TLS, PEM
+    ca_certificate: str = ""
 
     def __repr__(self) -> str:
         where = f"{self.host}:{self.port}" if self.port else self.host

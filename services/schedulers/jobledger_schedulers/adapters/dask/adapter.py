@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import struct
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobledger_schedulers.adapters.dask.capture import read_output
 from jobledger_schedulers.adapters.dask.graph import Published, Request, by_value, encoded_graph, request_of, serialized
 from jobledger_schedulers.adapters.dask.results import Outcome, Returned, read_result, write_files
 from jobledger_schedulers.adapters.dask.session import PROBE_TIMEOUT_S, Session, check_versions, error_text
+from jobledger_schedulers.adapters.dask.tls import tls_context
 from jobledger_schedulers.adapters.dask.wire import Opaque, Rpc
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
@@ -52,7 +54,7 @@ class DaskAdapter:
 
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
-        self._rpc = Rpc(address_of(settings), settings.timeout_s)
+        self._rpc = rpc_of(settings, settings.timeout_s)
         self._opening = asyncio.Lock()
         self._open: Session | None = None
         self._executions: dict[str, set[str]] = {}  #: run id -> its executions that were heard of
@@ -409,3 +411,9 @@ def address_of(settings: AdapterSettings) -> str:
     """Where a Dask scheduler is, as Dask writes addresses."""
     host = settings.host if "://" in settings.host else f"tcp://{settings.host}"
     return f"{host}:{settings.port}" if settings.port else host
+
+
+def rpc_of(settings: AdapterSettings, timeout_s: float) -> Rpc:
+    """Calls of that scheduler, over TLS where its address says so."""
+    address = address_of(settings)
+    return Rpc(address, timeout_s, partial(tls_context, settings, address))
