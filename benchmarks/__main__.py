@@ -17,10 +17,10 @@ from rich.console import Console
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.temporary import temporary_stack
 
-from . import callbacks, projection, transports
+from . import callbacks, lists, projection, transports
 from .figures import Report, machine, memory_of, save, show
 
-ALL = frozenset({"projector", "callbacks", "memory", "transports"})
+ALL = frozenset({"projector", "callbacks", "memory", "transports", "lists"})
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -51,6 +51,13 @@ def main() -> None:
             temporary_stack(StackOptions(parts=frozenset({"condor", "ssh"}))) as stack,
         ):
             asyncio.run(transports.measure(report, stack, rounds=chosen.rounds))
+    if "lists" in what:
+        with (
+            console.status("lists: pages of 10 thousand to 1 million jobs ..."),
+            temporary_stack(StackOptions(parts=frozenset({"kafka", "postgres"}))) as stack,
+        ):
+            endpoints = stack.endpoints()
+            uvloop.run(lists.measure(report, bootstrap_servers=endpoints.kafka_bootstrap, database_url=endpoints.database_url))
     show(report, console)
     save(report, RESULTS)
     console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")

@@ -36,7 +36,7 @@ from jobledger.condor_workflow import (
 )
 from jobledger.connection import Connection
 from jobledger.dask_job import DaskJob
-from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound
+from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound, SomeFailed
 from jobledger.job_manager import JobManager
 from jobledger.jobs import BasicJob, Job
 from jobledger.scheduler_settings import SchedulerSetting
@@ -68,6 +68,7 @@ __all__ = [
     "SchedulerSetting",
     "SettingNotAssigned",
     "SettingNotFound",
+    "SomeFailed",
     "create_condor_scheduler",
     "create_dask_scheduler",
     "create_scheduler",

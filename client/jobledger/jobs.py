@@ -21,6 +21,7 @@ from jobledger.connection import Connection
 from jobledger.errors import InvalidArgument, NotSaved, Refused
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 
 T = TypeVar("T")
@@ -63,6 +64,8 @@ class Job:
     run_id = _Seen[str | None]()
     exit_code = _Seen[int | None]()
     exit_signal = _Seen[int | None]()
+    restarts = _Seen[int]()  #: how often the run's execution was begun anew
+    resources = _Seen[Resources | None]()  #: what the run asked for and used, told at its end
     scheduler_job_ref = _Seen[str]()
     workspace = _Seen[str]()  #: where the service keeps the job's files
     position = _Seen[str]()
@@ -85,25 +88,20 @@ class Job:
         self.scheduler: Any = scheduler
         self.view = JobView()
         self._connection = connection
-        self._key = str(uuid.uuid4())
+        self.idempotency_key = str(uuid.uuid4())  #: of its creation
         self._saved_body: dict[str, Any] = {}
 
     # --- keeping it -------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Create the job, or send what was changed since. Safe to repeat after any error. Raises `InvalidArgument`."""
-        self._check()
-        body = self._body()
+        body = self.creation_body()
         if not self.id:
-            self._take(self._connection.jobs.post("/jobs", body, idempotency_key=self._key))
-            self.user = self.view.user or self.user
-            self.name = self.view.name or self.name  # `{id}` in it was filled in
-            self._saved_body = self._body()
-            self._bring_files()
+            self.take_created(self._connection.jobs.post("/jobs", body, idempotency_key=self.idempotency_key))
             return
         changed = {name: value for name, value in body.items() if value != self._saved_body.get(name)}
         if changed:
-            self._take(self._connection.jobs.patch(f"/jobs/{self.id}", changed, idempotency_key=str(uuid.uuid4())))
+            self.take(self._connection.jobs.patch(f"/jobs/{self.id}", changed, idempotency_key=str(uuid.uuid4())))
             self._saved_body = body
         self._bring_files()
 
@@ -118,7 +116,7 @@ class Job:
 
     def refresh(self) -> Self:
         """Fetch the job anew, not older than what this object has seen already."""
-        self._take(self._connection.jobs.get(f"/jobs/{self._id()}", {"after": self.position}))
+        self.take(self._connection.jobs.get(f"/jobs/{self._id()}", {"after": self.position}))
         return self
 
     # --- what is asked of a run ------------------------------------------------------------------------------------------------
@@ -300,12 +298,25 @@ class Job:
     def _ask(self, what: str, reason: str = "") -> None:
         body = {"reason": reason} if reason else None
         try:
-            self._take(self._connection.jobs.post(f"/jobs/{self._id()}/{what}", body, idempotency_key=str(uuid.uuid4())))
+            self.take(self._connection.jobs.post(f"/jobs/{self._id()}/{what}", body, idempotency_key=str(uuid.uuid4())))
         except Refused:
             self.refresh()
             raise
 
-    def _take(self, answer: Mapping[str, Any] | None) -> None:
+    def creation_body(self) -> dict[str, Any]:
+        """What the service is told of the job. Raises `InvalidArgument`."""
+        self._check()
+        return self._body()
+
+    def take_created(self, answer: Mapping[str, Any] | None) -> None:
+        """Remember what the service said when it had created the job, and bring the job's files."""
+        self.take(answer)
+        self.user = self.view.user or self.user
+        self.name = self.view.name or self.name  # `{id}` in it was filled in
+        self._saved_body = self._body()
+        self._bring_files()
+
+    def take(self, answer: Mapping[str, Any] | None) -> None:
         """Remember what the service said; an answer without a body of a job (the projection is late) moves the position only."""
         if not answer:
             return

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from jobledger_contracts.job_events import Resources
+
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """A job as the jobs service shows it. Times are in UTC."""
@@ -29,6 +31,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str = ""
     exit_code: int | None = None
     exit_signal: int | None = None
+    restarts: int = 0  #: executions of the run that were over before this one, such as evictions
+    resources: Resources | None = None  #: what the run asked for and used, told at its end
     workspace: str = ""
     extended_properties: dict[str, Any] = {}
     condor: dict[str, Any] | None = None

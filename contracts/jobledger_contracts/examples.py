@@ -31,6 +31,8 @@ EXAMPLES: Final[tuple[Any, ...]] = (
             output_files=["result.csv"],
             attributes={"request_cpus": 1, "+ProjectName": "water"},
             num_jobs=2,
+            pause_by="suspend",
+            hold_limit_s=3600,
         ),
         dask=j.DaskSpec(function="model:run", args=[1], kwargs={"year": 2026}, graph_file="graph.pkl"),
         workflow=j.WorkflowSpec(
@@ -95,6 +97,18 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         exit_code=0,
         exit_signal=0,
         evidence={"JobStatus": 2, "EnteredCurrentStatus": 1790000000, "RemoteHost": "slot1@node12"},
+        resources=j.Resources(
+            cpus_asked=2.0,
+            cpu_user_s=118.5,
+            cpu_system_s=1.25,
+            memory_asked_bytes=2**30,
+            memory_used_bytes=700 * 2**20,
+            disk_asked_bytes=2**30,
+            disk_used_bytes=2**20,
+            gpus_asked=1.0,
+            wall_s=61.0,
+            hosts=["slot1@node12"],
+        ),
     ),
     j.NodeStatusChanged(
         job_id=JOB_ID,

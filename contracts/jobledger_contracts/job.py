@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduler_job_ref: str = ""
     exit_code: int | None = None
     exit_signal: int | None = None
+    resources: e.Resources | None = None
 
     creation_time: datetime | None = None
     execute_time: datetime | None = None
@@ -159,7 +160,7 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
         return _NOTHING, superseded(Reason.LATE)
 
     changes: Changes = {"status": status, "status_text": text, "restarts": restarts}
-    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal"):
+    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal", "resources"):
         if (value := getattr(data, name)) is not None:
             changes[name] = value
     if data.message is not None:
@@ -204,6 +205,7 @@ def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
         "scheduler_job_ref": "",
         "exit_code": None,
         "exit_signal": None,
+        "resources": None,
         "execute_time": event.time,
         "start_time": None,
         "completion_time": None,

@@ -32,6 +32,11 @@ class CondorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_files: list[Text] = []  #: paths in the sandbox that come back; empty: every new file
     attributes: dict[str, Text | int | float | bool] = {}  #: more submit commands; `+Name` sets a job ClassAd attribute
     num_jobs: Annotated[int, Meta(ge=1, le=100_000)] = 1  #: processes of the one cluster
+    pause_by: Annotated[str, Meta(pattern=r"^(hold|suspend)$(?!\n)")] = (
+        "hold"  #: suspend: what runs stops where it is and keeps its machine
+    )
+    hold_limit_s: Annotated[int, Meta(ge=0, le=315_360_000)] | None = None
+    """Held by HTCondor itself (not on request) for so many seconds, the run ends with an error. Absent: it stays Paused until released."""
 
 
 class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -174,6 +179,24 @@ class JobDeleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Text = ""
 
 
+class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run asked for and used, as its scheduler measured it; what it does not say is absent.
+
+    Of several processes: times are sums over all of them, cores and sizes those of the process with the most.
+    """
+
+    cpus_asked: Annotated[float, Meta(ge=0)] | None = None
+    cpu_user_s: Annotated[float, Meta(ge=0)] | None = None
+    cpu_system_s: Annotated[float, Meta(ge=0)] | None = None
+    memory_asked_bytes: Annotated[int, Meta(ge=0)] | None = None
+    memory_used_bytes: Annotated[int, Meta(ge=0)] | None = None
+    disk_asked_bytes: Annotated[int, Meta(ge=0)] | None = None
+    disk_used_bytes: Annotated[int, Meta(ge=0)] | None = None
+    gpus_asked: Annotated[float, Meta(ge=0)] | None = None
+    wall_s: Annotated[float, Meta(ge=0)] | None = None  #: on machines, executions that were evicted included
+    hosts: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=20)] = []  #: where it ran last, the first 20 of them
+
+
 class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A report: the run was seen to have this status.
 
@@ -192,6 +215,7 @@ class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     exit_code: int | None = None
     exit_signal: int | None = None
     evidence: dict[str, Any] = {}  #: what the reporter saw, such as the ClassAd attributes that it judged by
+    resources: Resources | None = None  #: what the run used so far; absent: as it was
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -76,6 +76,7 @@ job_reports = st.builds(
     exit_code=codes,
     exit_signal=codes,
     evidence=members,
+    resources=st.none() | st.builds(j.Resources, cpu_user_s=st.none() | st.floats(0, 1e9), hosts=st.lists(words, max_size=2)),
 )
 job_requests = st.one_of(
     [

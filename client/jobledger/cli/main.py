@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobledger.cli import access, callback, dead_letters, jobs, pool, schedulers, settings
+from jobledger.cli import access, callback, dead_letters, events, jobs, pool, schedulers, settings
 from jobledger.errors import (
     ApiError,
     InvalidArgument,
@@ -72,7 +72,16 @@ def _add_stack_commands(root: click.Group) -> None:
 _add_stack_commands(cli)
 schedulers.schedulers.add_command(settings.settings)
 schedulers.schedulers.add_command(settings.assign)
-for part in (jobs.jobs, schedulers.schedulers, pool.pool, access.keys, access.whoami, dead_letters.dead_letters, callback.callback):
+for part in (
+    jobs.jobs,
+    schedulers.schedulers,
+    pool.pool,
+    access.keys,
+    access.whoami,
+    dead_letters.dead_letters,
+    events.events,
+    callback.callback,
+):
     cli.add_command(part)
 
 

@@ -26,6 +26,8 @@ from jobledger_kit.projector import Projector
 from jobledger_kit.workspace import Workspaces
 
 from .admin import AdminRoutes
+from .bulk import Bulk
+from .bulk_routes import BulkRoutes
 from .callbacks import CallbackRoutes
 from .config import JobsSettings
 from .feed import Feed
@@ -91,6 +93,8 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     jobs = JobRoutes(
         requests=requests, reads=reads, feed=feed, clock=clock, workspaces_url=settings.workspaces_url, partitions=settings.partitions
     )
+    bulk = Bulk(requests=requests, bus=adapters.bus, positions=adapters.positions, store=store, wait_s=wait_s)
+    many = BulkRoutes(bulk=bulk, reads=reads, view=jobs.view)
     callbacks = CallbackRoutes(
         requests=requests,
         reads=reads,
@@ -104,7 +108,7 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     admin = AdminRoutes(access=adapters.access, clock=clock)
     letters = DeadLetterRoutes("jobs", DeadLetters(store.pool, CONSUMER), settings.partitions)
     return build_app(
-        [*admin.routes(), *letters.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes()],
+        [*admin.routes(), *letters.routes(), *many.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes()],
         adapters.access,
         noun="jobs",
         title=TITLE,

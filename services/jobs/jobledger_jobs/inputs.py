@@ -17,6 +17,7 @@ Groups = Annotated[list[Name], Meta(max_length=100)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 MAX_VECTOR_CHARS = 300_000  #: a position for each of 10,000 partitions
 SchedulerName = Annotated[str, Meta(max_length=128)]
+JobType = Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")]
 
 
 class CondorBody(CondorSpec, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -51,7 +52,7 @@ class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: Name  #: `{id}` in it becomes the job's id
     label: Name
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")]
+    job_type: JobType
     description: Text = ""
     groups: Groups = []
     extended_properties: dict[str, Any] = {}
@@ -60,6 +61,42 @@ class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dask: DaskBody | None = None
     workflow: WorkflowBody | None = None
     user: Name | None = None  #: its owner, if that is not who asks: admins only
+
+
+class CreateJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs to create at once, each as if it came alone."""
+
+    jobs: Annotated[list[CreateJob], Meta(min_length=1, max_length=1000)]
+    execute: bool = False  #: ask for the first run of each that was created
+
+
+class ChooseJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs are meant, as a list chooses them; of these the ones that who asks may change."""
+
+    status: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=50)] = []  #: names or codes
+    label: Name | None = None
+    job_type: list[JobType] = []
+    user: Name | None = None
+    group: Annotated[list[Name], Meta(max_length=50)] = []
+    scheduler: SchedulerName | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    executed_after: datetime | None = None
+    executed_before: datetime | None = None
+    completed_after: datetime | None = None
+    completed_before: datetime | None = None
+    q: Annotated[str, Meta(max_length=1024)] | None = None
+    extended_properties: dict[str, Any] | None = None
+
+
+class ActOnJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked of many jobs: of those with these ids, or of those that a filter chooses, the oldest first."""
+
+    action: Annotated[str, Meta(pattern="^(execute|stop|pause|resume|resubmit|refresh|delete)$")]
+    ids: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=1000)] | None = None
+    filter: ChooseJobs | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000  #: jobs that the filter chooses, at most
+    reason: Text = ""
 
 
 class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,20 +113,36 @@ class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs to list."""
+    """Which jobs to list, in which order. What is given several times means any of these."""
 
-    status: list[Annotated[str, Meta(max_length=256)]] = []  #: names or codes
+    status: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=50)] = []  #: names or codes
     label: Name | None = None
-    job_type: Annotated[str, Meta(pattern="^(BASIC|CONDOR|CONDORWORKFLOW|DASK)$")] | None = None
-    user: Name | None = None
-    group: Name | None = None
+    job_type: list[JobType] = []
+    user: Name | None = None  #: the owner
+    group: Annotated[list[Name], Meta(max_length=50)] = []
     scheduler: SchedulerName | None = None
-    created_after: datetime | None = None
+    created_after: datetime | None = None  #: at or after
     created_before: datetime | None = None
+    executed_after: datetime | None = None  #: when the last run was asked for
+    executed_before: datetime | None = None
+    completed_after: datetime | None = None
+    completed_before: datetime | None = None
     q: Annotated[str, Meta(max_length=1024)] | None = None  #: text within the name
-    order_by: Annotated[str, Meta(pattern="^-?creation_time$")] = "-creation_time"
+    #: a JSON object that the job's properties contain, such as `{"scenario": {"year": 2026}}`
+    extended_properties: Annotated[str, Meta(max_length=8192)] | None = None
+    #: jobs that were never asked to run have no execute_time, and are in no list by it; likewise completion_time
+    order_by: Annotated[str, Meta(pattern="^-?(creation_time|execute_time|completion_time|name|status)$")] = "-creation_time"
     limit: Limit = DEFAULT_LIMIT
     cursor: str | None = None
+    after: PositionText | None = None
+
+
+class CountQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs are counted: of one owner or of one group, or, for administrators, of everybody."""
+
+    label: Name | None = None
+    user: Name | None = None  #: absent: who asks; for administrators: everybody
+    group: Name | None = None
     after: PositionText | None = None
 
 

@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from jobledger_contracts.ids import run_id
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
+from jobledger_kit.errors import FieldError
 from jobledger_kit.workspace import Entry
 
 from .node_projection import NodeCounts
@@ -47,6 +49,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str
     exit_code: int | None
     exit_signal: int | None
+    restarts: int  #: executions of the run that were over before this one, such as evictions
+    resources: Resources | None  #: what the run asked for and used, told at its end
     workspace: str
     extended_properties: JsonObject
     condor: JsonObject | None
@@ -93,6 +97,13 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[JobView]
     next_cursor: str | None = None
+
+
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs there are, and how many of them have each status."""
+
+    total: int
+    statuses: dict[str, int]
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +157,27 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     position: PositionText
+
+
+class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of one of many requests: as it would have been answered alone, `status` being the answer's HTTP status."""
+
+    status: int
+    id: str = ""
+    position: str = ""
+    job: JobView | None = None
+    type: str = ""  #: of the problem, when there is one
+    detail: str = ""
+    reason: str = ""  #: why the fold refused
+    errors: list[FieldError] = []
+
+
+class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of many requests, in their order."""
+
+    items: list[BulkItem]
+    failed: int  #: how many of them were not done
+    more: bool = False  #: the filter chooses more jobs than were asked
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +255,8 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         scheduler_job_ref=row["scheduler_job_ref"],
         exit_code=row["exit_code"],
         exit_signal=row["exit_signal"],
+        restarts=row["restarts"],
+        resources=None if row["resources"] is None else msgspec.json.decode(row["resources"], type=Resources),
         workspace=row["workspace"] or workspace,
         extended_properties=_raw(row["extended_properties"]),
         condor=_raw_or_none(row["condor"]),

@@ -237,9 +237,8 @@ def reconciler_part(settings: SchedulersSettings, adapters: Adapters) -> Part:
         jobs_positions=adapters.jobs_positions,
         registry_positions=adapters.registry_positions,
     )
-    stop = reconciler.stop
 
-    async def run() -> None:
+    async def catch_up() -> None:
         consumers = {topics.JOBS: JOBS_CONSUMER, topics.SCHEDULERS: REGISTRY_CONSUMER, topics.SETTINGS: REGISTRY_CONSUMER}
         backoff = Backoff()
         while True:
@@ -257,9 +256,12 @@ def reconciler_part(settings: SchedulersSettings, adapters: Adapters) -> Part:
                 await backoff.wait()
         await caught_up(adapters.store, consumers, ends)
         log.info("Caught up with the log", action="caught_up")
-        await reconciler.run()
 
-    return Part(name="reconciler", run=run, stop=stop, stop_timeout_s=8.0)
+    async def run() -> None:
+        if await reconciler.unless_stopped(catch_up()):
+            await reconciler.run()
+
+    return Part(name="reconciler", run=run, stop=reconciler.stop, stop_timeout_s=8.0)
 
 
 async def serve(settings: SchedulersSettings) -> int:

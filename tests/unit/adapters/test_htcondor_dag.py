@@ -281,6 +281,18 @@ def test_the_status_file_says_how_every_node_ended() -> None:
     assert {"A", "d/A"} <= set(names)
 
 
+def test_while_dagman_works_only_what_will_not_change_is_read() -> None:
+    going_on = STATUS_FILE.replace("NodeStatus = 5;", "NodeStatus = 3;").replace("NodeStatus = 7;", "NodeStatus = 1;")
+    assert [report.node for report in read_status_file(going_on, live=True)] == ["C", "E"]
+    assert [report.node for report in read_status_file(STATUS_FILE, live=True)] == ["A", "C", "E", "D"]
+
+
+def test_a_node_that_was_at_work_when_the_workflow_ended_has_not_failed() -> None:
+    cut_off = STATUS_FILE.replace("Job proc (4.0.0) failed with status 4", "Was STATUS_SUBMITTED")
+    (c,) = (report for report in read_status_file(cut_off) if report.node == "C")
+    assert (c.status, c.message) == ("Aborted", "the workflow ended while it ran")
+
+
 def test_without_failed_nodes_dagmans_own_complaint_is_told() -> None:
     assert failure_in_words([], "11/21 ERROR: bad DAG line 3\n") == "DAGMan says: bad DAG line 3"
     assert failure_in_words([], "11/21 Daemon Log is logging: D_ALWAYS D_ERROR D_STATUS\nDAGMAN_LOG_ON_NFS_IS_ERROR setting: False\n") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from jobledger_contracts import topics
 from jobledger_contracts.catalogue import by_struct
 from jobledger_contracts.envelope import Record, encode, new_event
 from jobledger_contracts.ids import partition_for
-from jobledger_jobs.projection import HistoryRow, JobRow, Share, project, project_schedulers
+from jobledger_jobs.projection import HistoryRow, JobRow, SearchRow, Share, project, project_schedulers
 from jobledger_kit.folds import FoldedBatch, fold_batch, fold_log
 
 JOBS = [f"01990000-0000-7000-8000-00000000000{n}" for n in range(3)]
@@ -137,6 +138,8 @@ class Tables:
         self.jobs: dict[str, JobRow] = {}
         self.history: dict[tuple[int, int], HistoryRow] = {}
         self.shares: set[Share] = set()
+        self.searched: dict[str, SearchRow] = {}
+        self.counts: Counter[tuple[str, str, str, str, int]] = Counter()
 
     def apply(self, batch: FoldedBatch) -> None:
         changes = project(batch.folded)
@@ -146,9 +149,15 @@ class Tables:
         for event in changes.history:
             self.history.setdefault((event.partition, event.log_offset), event)
         self.shares = {share for share in self.shares if share.job_id not in changes.reshared} | set(changes.shares)
+        for job_id in changes.reshared:
+            self.searched.pop(job_id, None)
+        self.searched |= {row.job_id: row for row in changes.searched}
+        for row in changes.counts:
+            self.counts[row.kind, row.name, row.label, row.status, row.partition] += row.jobs
 
     def bytes(self) -> bytes:
-        return msgspec.json.encode([sorted(self.jobs.items()), sorted(self.history.items()), sorted(self.shares)])
+        return msgspec.json.encode([sorted(self.jobs.items()), sorted(self.history.items()), sorted(self.shares),
+                                    sorted(self.searched.items()), sorted(self.counts.items())])  # fmt: skip
 
 
 def events() -> st.SearchStrategy[Any]:
@@ -188,3 +197,16 @@ def test_rows_are_the_same_whatever_the_batches_were(data: list[Any], sizes: lis
         states |= batch.states
 
     assert in_batches.bytes() == whole.bytes()
+    assert set(whole.searched) == {job_id for job_id, row in whole.jobs.items() if not row.deleted}
+    assert +whole.counts == counted_anew(whole.jobs.values())
+
+
+def counted_anew(rows: Iterable[JobRow]) -> Counter[tuple[str, str, str, str, int]]:
+    """What the counts come to when the jobs are counted."""
+    counts: Counter[tuple[str, str, str, str, int]] = Counter()
+    for row in rows:
+        if not row.deleted:
+            named = [("any", "", ""), ("any", "", row.label), ("owner", row.owner, row.label)]
+            named += [("group", group, row.label) for group in msgspec.json.decode(row.groups, type=list[str])]
+            counts.update((*name, row.status, row.partition) for name in named)
+    return counts

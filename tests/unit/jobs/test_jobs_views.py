@@ -35,6 +35,8 @@ def row(**changes: Any) -> dict[str, Any]:
         "scheduler_job_ref": "",
         "exit_code": None,
         "exit_signal": None,
+        "restarts": 0,
+        "resources": None,
         "workspace": "",
         "extended_properties": '{ "a" : 1 }',
         "condor": None,

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, ResultFile, WorkflowSpec
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, Resources, ResultFile, WorkflowSpec
 from jobledger_contracts.statuses import Status
 from jobledger_kit import errors
 from jobledger_kit.errors import JobledgerError, Kind, Unavailable
@@ -141,6 +141,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}  #: JSON values: what it was judged by
     gone: bool = False  #: the scheduler knows nothing of this run, neither in its queue nor in its history
     progress: float | None = None  #: 0 to 1, where the scheduler knows it
+    resources: Resources | None = None  #: what it asked for and used so far, where the scheduler measures it
     nodes: tuple[NodeReport, ...] = ()  #: of a workflow: what was seen of those that the scheduler spoke of in this look
     results_ready: bool = False  #: the run is over and its output waits at the scheduler for `collect`
 
@@ -201,11 +202,15 @@ class SchedulerAdapter(Protocol):
         ...
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
-        """Keep runs from going on."""
+        """Keep runs from going on; they give up their machines."""
+        ...
+
+    async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
+        """Stop runs where they are; they keep their machines. Those that wait for one are held."""
         ...
 
     async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let held runs go on."""
+        """Let held and suspended runs go on."""
         ...
 
     async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:

@@ -18,6 +18,7 @@ from enum import StrEnum
 
 import msgspec
 
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import TERMINAL, Status
 
 
@@ -40,6 +41,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_signal: int | None = None
     ref: str = ""
     progress: float | None = None
+    resources: Resources | None = None  #: only of a run that is over: they change with every look
 
     @property
     def over(self) -> bool:

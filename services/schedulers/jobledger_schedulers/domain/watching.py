@@ -44,7 +44,9 @@ def settle(run: Run, seen: Seen) -> Seen:
         message = message or exit_in_words(seen)
     if status is Status.ERROR and not message:
         message = exit_in_words(seen)
-    return msgspec.structs.replace(seen, restarts=restarts, status=status, message=message, ref=seen.ref or run.ref)
+    return msgspec.structs.replace(
+        seen, restarts=restarts, status=status, message=message, ref=seen.ref or run.ref, resources=seen.resources if seen.over else None
+    )
 
 
 def exit_in_words(seen: Seen) -> str:

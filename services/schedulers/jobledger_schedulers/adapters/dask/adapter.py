@@ -258,6 +258,10 @@ class DaskAdapter:
         """Not possible."""
         raise NotSupported("Dask cannot hold a run: stop it, and resubmit it later")
 
+    async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
+        """Not possible."""
+        raise NotSupported("Dask cannot suspend a run: stop it, and resubmit it later")
+
     async def release(self, run_ids: Sequence[str], reason: str) -> None:
         """Not possible."""
         raise NotSupported("Dask cannot hold runs, so there is none to release")
