@@ -22,9 +22,9 @@ class DaskJob(Job):
     """A job for a Dask scheduler.
 
     Either `function` (`"module:function"`, importable on the workers, with JSON `args` and `kwargs`), or what is given to `execute()`.
-    `retries`: how often it is tried again when it raises. `resources` and `workers` say which workers may do it, `priority` (the highest
-    first) when, as in Dask. `on_lost`: what becomes of a run that the scheduler has lost, because it was restarted, say: `"error"`, or
-    `"resubmit"` for what may be done twice.
+    `retries`: how often it is tried again when it raises. `worker_resources` and `workers` say which workers may do it, `priority` (the
+    highest first) when, as in Dask. `on_lost`: what becomes of a run that the scheduler has lost, because it was restarted, say:
+    `"error"`, or `"resubmit"` for what may be done twice.
     """
 
     job_type = "DASK"
@@ -37,7 +37,7 @@ class DaskJob(Job):
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         retries: int = 0,
-        resources: Mapping[str, float] | None = None,
+        worker_resources: Mapping[str, float] | None = None,
         workers: Iterable[str] = (),
         priority: int = 0,
         on_lost: str = "error",
@@ -46,7 +46,7 @@ class DaskJob(Job):
         super().__init__(name, **common)
         self.function, self.args, self.kwargs = function, list(args), dict(kwargs or {})
         self.retries, self.priority, self.on_lost = retries, priority, on_lost
-        self.resources, self.workers = dict(resources or {}), list(workers)
+        self.worker_resources, self.workers = dict(worker_resources or {}), list(workers)
         self._graph: bytes | None = None
 
     def execute(self, work: Any = None, *, by_value: Sequence[ModuleType] = ()) -> None:
@@ -103,8 +103,8 @@ class DaskJob(Job):
         super()._check()
         if self.on_lost not in ("error", "resubmit"):
             raise InvalidArgument(f"on_lost is 'error' or 'resubmit', not {self.on_lost!r}")
-        if self.retries < 0 or any(amount < 0 for amount in self.resources.values()):
-            raise InvalidArgument("retries and resources are not negative")
+        if self.retries < 0 or any(amount < 0 for amount in self.worker_resources.values()):
+            raise InvalidArgument("retries and worker_resources are not negative")
         names = [name for dotted in self.function.split(":") for name in dotted.split(".")]
         named = self.function.count(":") == 1 and all(name.isidentifier() and name.isascii() for name in names)
         if self.function and not named:
@@ -114,8 +114,8 @@ class DaskJob(Job):
         what: dict[str, Any] = {"function": self.function, "args": self.args, "kwargs": self.kwargs}
         if not self.function:
             what = {"graph_file": GRAPH_FILE}
-        how = {name: getattr(self, name) for name in ("retries", "resources", "workers", "priority")}
-        how["on_lost"] = "" if self.on_lost == "error" else self.on_lost
+        how: dict[str, Any] = {"retries": self.retries, "resources": self.worker_resources, "workers": self.workers}
+        how |= {"priority": self.priority, "on_lost": "" if self.on_lost == "error" else self.on_lost}
         return {"dask": {name: value for name, value in {**what, **how}.items() if value}}
 
     def _bring_files(self) -> None:
@@ -127,7 +127,7 @@ class DaskJob(Job):
         spec = view.dask or {}
         self.function, self.args, self.kwargs = spec.get("function", ""), list(spec.get("args", [])), dict(spec.get("kwargs", {}))
         self.retries, self.priority, self.on_lost = spec.get("retries", 0), spec.get("priority", 0), spec.get("on_lost", "error")
-        self.resources, self.workers = dict(spec.get("resources", {})), list(spec.get("workers", []))
+        self.worker_resources, self.workers = dict(spec.get("resources", {})), list(spec.get("workers", []))
         self._graph = None
 
 

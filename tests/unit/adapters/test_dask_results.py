@@ -8,6 +8,7 @@ import logging
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -93,12 +94,13 @@ def test_of_a_stream_the_beginning_and_the_end_are_kept(sizes: list[int], offset
 
 
 @pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> None:
+def streams() -> Iterator[None]:
     """What capturing leaves in a worker's process for ever is taken back here."""
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
-    monkeypatch.setattr(sys, "jobledger_streams", {}, raising=False)
-    monkeypatch.setattr(sys, "jobledger_runs", {}, raising=False)
+    before = sys.stdout, sys.stderr
+    yield
+    sys.stdout, sys.stderr = before
+    for name in ("jobledger_streams", "jobledger_runs"):
+        vars(sys).pop(name, None)
 
 
 def test_threads_are_told_apart(streams: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,11 +136,10 @@ def test_what_copies_the_runs_context_counts_as_the_run(streams: None) -> None:
     assert capture._runs() == {}
 
 
-def test_progress_is_told_at_a_bounded_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_at_a_bounded_rate() -> None:
     told: list[float] = []
     now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    context = RunContext({"A": "1"}, tell=lambda event: told.append(event["done"]))
+    context = RunContext({"A": "1"}, tell=lambda event: told.append(event["done"]), clock=lambda: now[0])
     for step in range(10_001):
         now[0] += 0.01
         context.progress(step / 10_000)

@@ -167,11 +167,11 @@ def test_dask_work_is_pickled_here_and_uploaded_before_it_is_asked_for(jobs: Job
 
 
 def test_a_dask_job_says_how_it_is_to_be_run(jobs: Jobs) -> None:
-    how: dict[str, Any] = {"retries": 2, "resources": {"GPU": 1}, "workers": ["tcp://w:1"], "priority": 3, "on_lost": "resubmit"}
-    job = jobs.manager().create_job("sum", job_type="DASK", scheduler="dask", **how)
+    how: dict[str, Any] = {"retries": 2, "workers": ["tcp://w:1"], "priority": 3, "on_lost": "resubmit"}
+    job = jobs.manager().create_job("sum", job_type="DASK", scheduler="dask", worker_resources={"GPU": 1}, **how)
     job.execute(lambda: 1)
-    assert jobs.view["dask"] == {"graph_file": "graph.pickle", **how}
-    for wrong in ({"on_lost": "never"}, {"retries": -1}, {"resources": {"GPU": -1}}):
+    assert jobs.view["dask"] == {"graph_file": "graph.pickle", "resources": {"GPU": 1}, **how}
+    for wrong in ({"on_lost": "never"}, {"retries": -1}, {"worker_resources": {"GPU": -1}}):
         with pytest.raises(InvalidArgument):
             jobs.manager().create_job("sum", job_type="DASK", scheduler="dask", function="math:sqrt", **wrong).save()
 

@@ -30,7 +30,7 @@ def open_view(settings: AdapterSettings) -> PoolView | WorkersView:
 
         return HTCondorPoolView(settings)
     if settings.type == "dask":
-        from jobledger_schedulers.adapters.dask.adapter import rpc_of
+        from jobledger_schedulers.adapters.dask.far import rpc_of
         from jobledger_schedulers.adapters.dask.view import DaskView
 
         return DaskView(rpc_of(settings, min(settings.timeout_s, VIEW_TIMEOUT_S)))

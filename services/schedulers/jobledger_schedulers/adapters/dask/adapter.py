@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
-import struct
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +11,11 @@ import structlog
 
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask import task
-from jobledger_schedulers.adapters.dask.capture import read_output
-from jobledger_schedulers.adapters.dask.graph import Published, Request, by_value, encoded_graph, request_of, serialized
+from jobledger_schedulers.adapters.dask.far import printed, rpc_of, still_there
+from jobledger_schedulers.adapters.dask.graph import Published, Request, encoded_graph, request_of, serialized
 from jobledger_schedulers.adapters.dask.results import Outcome, Returned, read_result, write_files
 from jobledger_schedulers.adapters.dask.session import PROBE_TIMEOUT_S, Session, check_versions, error_text
-from jobledger_schedulers.adapters.dask.tls import tls_context
-from jobledger_schedulers.adapters.dask.wire import Opaque, Rpc
+from jobledger_schedulers.adapters.dask.wire import Opaque
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
     Collected,
@@ -58,6 +54,7 @@ class DaskAdapter:
         self._opening = asyncio.Lock()
         self._open: Session | None = None
         self._executions: dict[str, set[str]] = {}  #: run id -> its executions that were heard of
+        self._begun_on: dict[str, str] = {}  #: run id -> the worker of the last of them
         self._outcomes: dict[str, Outcome] = {}
         self._returned: dict[str, Returned] = {}
         self._returned_bytes = 0
@@ -81,7 +78,7 @@ class DaskAdapter:
         if requests:
             session = await self._session()
             for run in requests:
-                for known in (self._erred, self._outcomes, self._progress, self._stopped):
+                for known in (self._erred, self._outcomes, self._progress, self._stopped, self._begun_on):
                     known.pop(run, None)  # of an earlier time, before its scheduler lost it
             await session.send_encoded(await asyncio.to_thread(encoded_graph, requests))
             for run, refusal in (await self._accepted(list(requests))).items():
@@ -125,6 +122,10 @@ class DaskAdapter:
         states = await self._states(run_ids)
         await session.desire([run for run in run_ids if states[run] is not None])
         executing = await self._executing([run for run in run_ids if states[run] == "processing"])
+        doubtful = {run: on for run, on in self._begun_on.items() if states.get(run) == "processing" and run not in executing}
+        if doubtful:  # begun before, and not seen at work: it has ended this moment, or its worker is lost and it waits for another
+            executing |= await still_there(self._rpc, doubtful)
+            states |= await self._states(doubtful)
         await self._learn_outcomes([run for run in run_ids if states[run] == "memory" and run not in self._outcomes])
         evidence = {"scheduler": session.scheduler_id}
         return [self._judge(run, states[run], executing.get(run, ""), evidence) for run in run_ids]
@@ -323,6 +324,7 @@ class DaskAdapter:
         known = self._executions.get(run, set())
         if isinstance(execution := event.get("execution"), str) and len(known) < 1000:
             self._remember(self._executions, run, known | {execution[:64]})
+            self._remember(self._begun_on, run, str(event.get("worker", "")))
         return [run]
 
     async def _events(self) -> AsyncIterator[Observation]:
@@ -352,20 +354,7 @@ class DaskAdapter:
         worker = (await self._executing([run_id])).get(run_id, "") if states[run_id] == "processing" else ""
         if "://" not in worker:
             return Tail(data=b"", offset=0, size=0)
-        arguments = pickle.dumps((run_id, stream, offset, max_bytes))
-        asked = {"op": "run", "function": by_value(read_output), "args": arguments, "wait": True}
-        answer = await self._rpc.call("proxy", worker=worker, msg=asked)
-        piece = answer.get("result") if isinstance(answer, dict) and answer.get("status") == "OK" else None
-        try:
-            data = piece.raw() if isinstance(piece, Opaque) else piece
-        except ValueError as error:
-            raise Refused(f"the Dask worker {worker} answered with something else than what was printed: {error}") from error
-        if not isinstance(data, bytes):
-            raise Refused(f"the Dask worker {worker} does not say what was printed")
-        if len(data) < 16:
-            return Tail(data=b"", offset=0, size=0)
-        begins, size = struct.unpack_from("<QQ", data)
-        return Tail(data=data[16:], offset=begins, size=size)
+        return await printed(self._rpc, worker, run_id, stream, offset, max_bytes)
 
     async def ping(self) -> SchedulerIdentity:
         """Ask for identity and versions; a scheduler that hangs is found out in a few seconds."""
@@ -409,15 +398,3 @@ class DaskAdapter:
         where[run] = what
         if len(where) > REMEMBERED_RUNS:
             del where[next(iter(where))]
-
-
-def address_of(settings: AdapterSettings) -> str:
-    """Where a Dask scheduler is, as Dask writes addresses."""
-    host = settings.host if "://" in settings.host else f"tcp://{settings.host}"
-    return f"{host}:{settings.port}" if settings.port else host
-
-
-def rpc_of(settings: AdapterSettings, timeout_s: float) -> Rpc:
-    """Calls of that scheduler, over TLS where its address says so."""
-    address = address_of(settings)
-    return Rpc(address, timeout_s, partial(tls_context, settings, address))

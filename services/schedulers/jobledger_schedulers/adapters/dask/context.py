@@ -32,10 +32,11 @@ class RunContext(dict[str, str]):
         files_url: str = "",
         stopped: Callable[[], bool] = lambda: False,
         tell: Callable[[dict[str, Any]], None] = lambda event: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(environment)
         self._credential, self._files_url, self._stopped, self.tell = credential, files_url, stopped, tell
-        self._told, self._told_at = -1.0, float("-inf")
+        self._clock, self._told, self._told_at = clock, -1.0, float("-inf")
         self.saved: list[dict[str, Any]] = []
 
     def stopped(self) -> bool:
@@ -46,7 +47,7 @@ class RunContext(dict[str, str]):
         """Say how much is done, from 0 to 1. May be called often: a hundred reports of a run are made, at most, two seconds apart."""
         if not 0 <= done <= 1:
             raise ValueError(f"progress goes from 0 to 1, not {done}")
-        now = time.monotonic()
+        now = self._clock()
         if done - self._told < PROGRESS_STEP or now - self._told_at < PROGRESS_GAP_S:
             return
         self._told, self._told_at = done, now
