@@ -11,7 +11,7 @@ import structlog
 
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask import task
-from jobledger_schedulers.adapters.dask.far import printed, rpc_of, still_there
+from jobledger_schedulers.adapters.dask.far import portions, printed, rpc_of, still_there
 from jobledger_schedulers.adapters.dask.graph import Published, Request, encoded_graph, request_of, serialized
 from jobledger_schedulers.adapters.dask.results import Outcome, Returned, read_result, write_files
 from jobledger_schedulers.adapters.dask.session import PROBE_TIMEOUT_S, Session, check_versions, error_text
@@ -34,8 +34,6 @@ from jobledger_schedulers.adapters.port import (
 
 log = structlog.get_logger()
 
-GATHER_BYTES = 64 * 2**20
-"""How much of results is fetched at once."""
 KEPT_BYTES = 64 * 2**20
 """Of results that a look has brought along, so that `collect` need not fetch them again."""
 PUSHES_KEPT = 10_000
@@ -119,20 +117,21 @@ class DaskAdapter:
         if not run_ids:
             return []
         session = await self._session()
+        starts = {run: len(self._executions.get(run, ())) for run in run_ids}  # before the look: what begins meanwhile is not over
         states = await self._states(run_ids)
         await session.desire([run for run in run_ids if states[run] is not None])
         executing = await self._executing([run for run in run_ids if states[run] == "processing"])
-        doubtful = {run: on for run, on in self._begun_on.items() if states.get(run) == "processing" and run not in executing}
+        begun = [run for run in run_ids if states[run] == "processing" and run in self._begun_on]
+        doubtful = {run: self._begun_on[run] for run in begun if run not in executing}
         if doubtful:  # begun before, and not seen at work: it has ended this moment, or its worker is lost and it waits for another
             executing |= await still_there(self._rpc, doubtful)
             states |= await self._states(doubtful)
         await self._learn_outcomes([run for run in run_ids if states[run] == "memory" and run not in self._outcomes])
         evidence = {"scheduler": session.scheduler_id}
-        return [self._judge(run, states[run], executing.get(run, ""), evidence) for run in run_ids]
+        return [self._judge(run, states[run], executing.get(run, ""), starts[run], evidence) for run in run_ids]
 
-    def _judge(self, run: str, state: str | None, worker: str, evidence: Mapping[str, str]) -> Observation:
+    def _judge(self, run: str, state: str | None, worker: str, starts: int, evidence: Mapping[str, str]) -> Observation:
         evidence = {**evidence, "state": state or "forgotten", **({"worker": worker} if worker else {})}
-        starts = len(self._executions.get(run, ()))
         begun = max(0, starts - 1)
         if state is None or state == "forgotten":
             if (reason := self._stopped.get(run)) is not None:
@@ -145,6 +144,7 @@ class DaskAdapter:
         elif state == "no-worker":
             message = "waiting: no worker has what it needs"
         elif state == "memory" and (outcome := self._outcomes.get(run)) is not None:
+            begun = max(begun, len(self._executions.get(run, ())) - 1)
             status, message, restarts, ready = outcome.status, outcome.message, begun, True
             if status is Status.COMPLETE and progress is not None:
                 progress = 1.0
@@ -204,7 +204,7 @@ class DaskAdapter:
 
         A result that cannot be had now, as its worker is just lost, is left out.
         """
-        for batch in await self._portions(runs):
+        for batch in await portions(self._rpc, runs):
             answer = await self._rpc.call("gather", keys=batch, serializers=["dask", "msgpack"])
             if not isinstance(answer, dict) or answer.get("status") != "OK":
                 if len(batch) > 1:
@@ -218,24 +218,6 @@ class DaskAdapter:
                 except ValueError as error:
                     log.warning("A Dask worker handed back something else than its task's result", run_id=run, error=str(error))
                     yield run, None
-
-    async def _portions(self, runs: list[str]) -> list[list[str]]:
-        if not runs:
-            return []
-        try:
-            sizes = await self._rpc.call("nbytes", keys=runs, summary=False)
-        except Refused:  # one of them is gone in the meantime
-            sizes = {}
-        portions: list[list[str]] = [[]]
-        total = 0
-        for run in runs:
-            size = sizes.get(run, 0) if isinstance(sizes, dict) else 0
-            if portions[-1] and (total + size > GATHER_BYTES or not sizes):
-                portions.append([])
-                total = 0
-            portions[-1].append(run)
-            total += size
-        return portions
 
     # -- acting -------------------------------------------------------------------------------------------------------------------
 

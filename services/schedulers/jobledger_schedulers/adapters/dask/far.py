@@ -13,6 +13,9 @@ from jobledger_schedulers.adapters.dask.tls import tls_context
 from jobledger_schedulers.adapters.dask.wire import Opaque, Rpc
 from jobledger_schedulers.adapters.port import AdapterSettings, Refused, Tail
 
+GATHER_BYTES = 64 * 2**20
+"""How much of results is fetched at once."""
+
 
 def address_of(settings: AdapterSettings) -> str:
     """Where a Dask scheduler is, as Dask writes addresses."""
@@ -33,6 +36,26 @@ async def still_there(rpc: Rpc, begun_on: Mapping[str, str]) -> dict[str, str]:
         raise Refused("the Dask scheduler answered a question for what its workers do with something else")
     keys = {worker: set(had.get(worker, ())) for worker in set(begun_on.values())}
     return {run: worker for run, worker in begun_on.items() if run in keys[worker]}
+
+
+async def portions(rpc: Rpc, runs: list[str]) -> list[list[str]]:
+    """Runs whose results are fetched together."""
+    if not runs:
+        return []
+    try:
+        sizes = await rpc.call("nbytes", keys=runs, summary=False)
+    except Refused:  # one of them is gone in the meantime
+        sizes = {}
+    found: list[list[str]] = [[]]
+    total = 0
+    for run in runs:
+        size = sizes.get(run, 0) if isinstance(sizes, dict) else 0
+        if found[-1] and (total + size > GATHER_BYTES or not sizes):
+            found.append([])
+            total = 0
+        found[-1].append(run)
+        total += size
+    return found
 
 
 async def printed(rpc: Rpc, worker: str, run_id: str, stream: str, offset: int, max_bytes: int) -> Tail:
