@@ -39,6 +39,7 @@ from jobledger.dask_job import DaskJob
 from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound, SomeFailed
 from jobledger.job_manager import JobManager
 from jobledger.jobs import BasicJob, Job
+from jobledger.processing import ProcessingFailure
 from jobledger.scheduler_settings import SchedulerSetting
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 
@@ -64,6 +65,7 @@ __all__ = [
     "JobView",
     "JobledgerError",
     "NodeView",
+    "ProcessingFailure",
     "Scheduler",
     "SchedulerSetting",
     "SettingNotAssigned",

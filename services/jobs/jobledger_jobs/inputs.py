@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, NodeSpec, ScriptSpec, Text, WorkflowSpec
+from jobledger_contracts.job_events import (
+    MAX_TRACEBACK,
+    Attempt,
+    CondorSpec,
+    DaskSpec,
+    FunctionPath,
+    JobId,
+    Name,
+    NodeSpec,
+    Run,
+    ScriptSpec,
+    Text,
+    WorkflowSpec,
+)
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
 from .views import PositionText
@@ -60,6 +73,7 @@ class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     condor: CondorBody | None = None
     dask: DaskBody | None = None
     workflow: WorkflowBody | None = None
+    process_results_function: FunctionPath = ""
     user: Name | None = None  #: its owner, if that is not who asks: admins only
 
 
@@ -110,6 +124,7 @@ class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     condor: CondorBody | None = None
     dask: DaskBody | None = None
     workflow: WorkflowBody | None = None
+    process_results_function: FunctionPath | None = None
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +196,49 @@ class ActionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Why something is asked for; may be left out."""
 
     reason: Text = ""
+
+
+WorkerName = Annotated[str, Meta(max_length=256)]
+LeaseSeconds = Annotated[float, Meta(ge=1, le=3600)]
+
+
+class ClaimBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which results a worker would process."""
+
+    label: Name  #: the app's
+    worker: WorkerName = ""  #: what the history is to call it
+    job_id: JobId | None = None  #: only this job's
+    limit: Annotated[int, Meta(ge=1, le=100)] = 1
+    lease_s: LeaseSeconds = 60.0  #: when the worker is not heard of for so long, another one gets them
+    wait_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  #: how long to wait when there are none
+
+
+class RenewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sign of life from a worker that is still at it."""
+
+    run: Run
+    attempt: Attempt
+    lease_s: LeaseSeconds = 60.0
+
+
+class ProcessedBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The results are processed."""
+
+    run: Run
+    attempt: Attempt
+    worker: WorkerName = ""
+    message: Text | None = None  #: for people; absent: as it was
+
+
+class FailedBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Processing the results failed."""
+
+    run: Run
+    attempt: Attempt
+    error: Text  #: what went wrong, in a line
+    worker: WorkerName = ""
+    traceback: Annotated[str, Meta(max_length=MAX_TRACEBACK)] = ""
+    hopeless: bool = False  #: do not try again
 
 
 class CredentialBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

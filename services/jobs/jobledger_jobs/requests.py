@@ -19,7 +19,7 @@ import msgspec
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode, encode, new_event
 from jobledger_contracts.ids import Position, derived_id, new_job_id, partition_for
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
+from jobledger_contracts.job_events import CALLBACK_SOURCE, CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
 from jobledger_contracts.verdicts import Outcome, Reason, Verdict
 from jobledger_contracts.workflows import MAX_INLINE_BYTES, count_nodes
 from jobledger_kit.bus import Bus
@@ -44,7 +44,6 @@ from .views import Row
 Spec = TypeVar("Spec", CondorSpec, DaskSpec, WorkflowSpec)
 
 SOURCE: Final = "/jobledger/jobs"
-CALLBACK_SOURCE: Final = "/jobledger/jobs/callback"
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 REFUSALS: Final[dict[str, str]] = {
@@ -54,6 +53,9 @@ REFUSALS: Final[dict[str, str]] = {
     Reason.RUN_ENDED: "The job's run has ended.",
     Reason.NOT_PAUSED: "The job is not paused.",
     Reason.LATE: "The job was asked to stop before.",
+    Reason.OLD_RUN: "The job has another run since.",
+    Reason.OLD_ATTEMPT: "Another attempt at processing these results has begun, or this one was over.",
+    Reason.FIXED: "The results of the job's run wait to be processed: name another function, or stop the job.",
     Reason.OTHER_CONTENT: "A job with this id was created before with other content.",
 }
 """What a refusal means, in words."""
@@ -269,6 +271,7 @@ def creation(body: CreateJob, owner: str, job_id: str, workflow: WorkflowSpec | 
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
         workflow=workflow,
+        process_results_function=body.process_results_function,
     )
 
 
@@ -284,6 +287,7 @@ def alteration(job_id: str, body: ChangeJob, workflow: WorkflowSpec | None = Non
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
         workflow=workflow,
+        process_results_function=body.process_results_function,
     )
 
 

@@ -57,6 +57,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     dask: JsonObject | None
     workflow: JsonObject | None  #: a large one is in the job's folder, and this names it
     node_counts: dict[str, int] | None  #: of the current run: how many nodes have which status
+    process_results_function: str
+    processing_attempt: int  #: of the current run: the latest attempt at processing its results, 0 before the first
+    processing: bool  #: that attempt is under way
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
@@ -187,6 +190,27 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     position: PositionText
 
 
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose results are yours to process until the lease runs out. `run` and `attempt` go into every word about it."""
+
+    job: JobView
+    run: int
+    attempt: int
+    lease_s: float
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker was given; empty when nothing waits."""
+
+    items: list[Claim]
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True):
+    """It is yours for so much longer."""
+
+    lease_s: float
+
+
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
     """A credential for the status callback of one run: a secret, shown once."""
 
@@ -263,6 +287,9 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         dask=_raw_or_none(row["dask"]),
         workflow=_raw_or_none(row["workflow"]),
         node_counts=node_counts(row),
+        process_results_function=row["process_results_function"],
+        processing_attempt=row["processing_attempt"],
+        processing=row["processing"],
         creation_time=utc(row["creation_time"]),
         execute_time=utc(row["execute_time"]),
         start_time=started,
