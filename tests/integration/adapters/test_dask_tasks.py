@@ -16,7 +16,7 @@ import pytest
 from jobledger_contracts.job_events import DaskSpec
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask.adapter import DaskAdapter
-from jobledger_schedulers.adapters.port import Handle, RunSpec
+from jobledger_schedulers.adapters.port import Handle, Refused, RunSpec
 from tests.integration.adapters.conftest import new_run
 from tests.integration.adapters.test_dask_adapter import call, opened, outcome, until
 from tests.support.dask_cluster import DaskCluster
@@ -40,7 +40,10 @@ def gate(tmp_path: Path) -> Path:
 
 async def printed(adapter: DaskAdapter, run: str, stream: str, wanted: bytes, offset: int = 0) -> None:
     async def look() -> bool:
-        return (await adapter.tail(run, stream, offset, 1000)).data == wanted
+        try:
+            return (await adapter.tail(run, stream, offset, 1000)).data == wanted
+        except Refused:  # it has not begun
+            return False
 
     wait: Any = eventually_async
     await wait(look, 30, 0.1)
@@ -176,9 +179,10 @@ async def test_large_results_and_files_are_brought_by_the_worker(
     ]
 
 
-async def test_tail_of_what_is_not_there_is_empty(dask_cluster: DaskCluster, tmp_path: Path) -> None:
+async def test_of_a_run_that_is_not_there_nothing_can_be_read(dask_cluster: DaskCluster, tmp_path: Path) -> None:
     async with opened(dask_cluster, tmp_path) as adapter:
-        assert (await adapter.tail(new_run(), "stdout", 5, 100)).size == 0
+        with pytest.raises(Refused, match="not at work"):
+            await adapter.tail(new_run(), "stdout", 5, 100)
         spec = RunSpec(run_id=new_run(), job_name="x", dask=DaskSpec(function="helpers:loud"), input_dir=tmp_path)
         await adapter.submit([spec])
         await until(adapter, spec.run_id, lambda o: o.results_ready)

@@ -55,6 +55,22 @@ def test_a_large_result_comes_by_the_workers_own_way(manager: JobManager) -> Non
     assert sorted(file["path"] for file in told) == ["run-1/plots/map.txt", "run-1/result.json", "run-1/stdout.txt"]
 
 
+def test_what_a_dask_run_prints_is_followed(manager: JobManager) -> None:
+    def count() -> None:
+        import time
+
+        for number in range(8):
+            print(number, flush=True)
+            time.sleep(0.5)
+
+    job = manager.create_job("count", job_type="DASK", scheduler=DASK)
+    job.execute(count)
+    pieces = list(job.tail(follow=True))
+    assert b"".join(pieces) == b"".join(b"%d\n" % number for number in range(8))
+    assert len(pieces) > 1
+    assert job.status == "Complete"
+
+
 def test_a_job_has_a_page_on_its_schedulers_dashboard(connection: Connection, whole_stack: Endpoints) -> None:
     job = App("client_tests", connection=connection).get_job_manager().create_job("page", job_type="DASK", scheduler=DASK)
     assert isinstance(job, DaskJob)

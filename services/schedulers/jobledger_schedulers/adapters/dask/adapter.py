@@ -335,7 +335,7 @@ class DaskAdapter:
                 return Tail(data=text[offset : offset + max_bytes], offset=min(offset, len(text)), size=len(text))
         worker = (await self._executing([run_id])).get(run_id, "") if states[run_id] == "processing" else ""
         if "://" not in worker:
-            return Tail(data=b"", offset=0, size=0)
+            raise Refused("the run is not at work now")
         return await printed(self._rpc, worker, run_id, stream, offset, max_bytes)
 
     async def ping(self) -> SchedulerIdentity:

@@ -70,7 +70,7 @@ async def printed(rpc: Rpc, worker: str, run_id: str, stream: str, offset: int, 
         raise Refused(f"the Dask worker {worker} answered with something else than what was printed: {error}") from error
     if not isinstance(data, bytes):
         raise Refused(f"the Dask worker {worker} does not say what was printed")
-    if len(data) < 16:  # the run is not there any more
-        return Tail(data=b"", offset=0, size=0)
+    if len(data) < 16:
+        raise Refused("the run is not at work there any more")
     begins, size = struct.unpack_from("<QQ", data)
     return Tail(data=data[16:], offset=begins, size=size)
