@@ -8,6 +8,7 @@ import pytest
 from jobledger import App, Connection, DaskJob, JobManager
 from jobledger.errors import InvalidArgument, ResultUnavailable
 from jobledger_devstack.model import Endpoints
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 DASK = "local-dask"
@@ -76,8 +77,13 @@ def test_a_job_has_a_page_on_its_schedulers_dashboard(connection: Connection, wh
     assert isinstance(job, DaskJob)
     assert job.dashboard_link == ""
     job.execute(lambda jobledger: [__import__("time").sleep(0.1) for _ in range(100) if not jobledger.stopped()])
-    page = httpx.get(job.dashboard_link, timeout=10, trust_env=False)
-    assert page.status_code == 200
-    assert page.url.path.endswith(f"/info/task/{job.run_id}.html")
+
+    def page() -> httpx.Response | None:
+        answer = httpx.get(job.dashboard_link, timeout=10, trust_env=False)
+        return answer if answer.status_code == 200 else None  # the scheduler does not have the run yet
+
+    shown = eventually(page, 60, 0.5)
+    assert shown is not None
+    assert shown.url.path.endswith(f"/info/task/{job.run_id}.html")
     job.stop("seen")
     assert job.wait(timeout_s=60) == "Aborted"
