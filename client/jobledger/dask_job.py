@@ -85,6 +85,19 @@ class DaskJob(Job):
         scheduler = get_scheduler(name, connection=self._connection) if name else None
         return task_page(scheduler.dashboard, self.run_id or "") if scheduler is not None else ""
 
+    @property
+    def key(self) -> str:
+        """The key under which the Dask scheduler has the current run; empty before that."""
+        return self.scheduler_job_ref
+
+    def done(self) -> bool:
+        """True when the run is over, whatever came of it. Asks the service."""
+        return self.refresh().is_terminal
+
+    def retry(self) -> None:
+        """Ask for another run of a job whose last one is over, as `resubmit` does."""
+        self.resubmit()
+
     def _taken_over(self, future: Any) -> Callable[..., Any]:
         """Have the scheduler keep a future, and return what waits for it there. Raises `InvalidArgument`."""
         if self.retries or self.on_lost != "error":
