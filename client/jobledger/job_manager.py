@@ -8,11 +8,12 @@ from typing import Any, Literal, overload
 
 import msgspec
 
+from jobledger import bulk
 from jobledger.condor_job import CondorJob
 from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection, default_connection
 from jobledger.dask_job import DaskJob
-from jobledger.errors import NotFound
+from jobledger.errors import NotFound, SomeFailed
 from jobledger.jobs import BasicJob, Job
 from jobledger.views import JobView
 from jobledger.watching import wait_for
@@ -102,6 +103,23 @@ class JobManager:
             "statuses"
         ]
         return counts
+
+    def save_jobs(self, jobs: Sequence[Job], execute: bool = False) -> None:
+        """Create many jobs at once (those of `create_job` that were never saved), and with `execute` ask for their first runs.
+
+        A thousand go in one request, each with its own outcome: what could be done is done, and `SomeFailed` tells of the rest. Safe to
+        repeat with the same jobs after any error.
+        """
+        failures = bulk.create(self.connection, [job for job in jobs if not job.id])
+        if execute:
+            failures += bulk.act(self.connection, "execute", [job for job in jobs if job.id and not job.run])
+        if failures:
+            raise SomeFailed(failures)
+
+    def act_on_jobs(self, action: str, jobs: Sequence[Job], reason: str = "") -> None:
+        """Ask the same of many jobs: execute, stop, pause, resume, resubmit, refresh or delete. Raises `SomeFailed`."""
+        if failures := bulk.act(self.connection, action, jobs, reason):
+            raise SomeFailed(failures)
 
     def get_job_status_callback_url(self, request: Any, job_id: str) -> str:
         """The address at which the job's status can be reported.

@@ -39,6 +39,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     dask: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
     node_counts: dict[str, int] | None = None  #: of the current run: how many nodes have which status
+    process_results_function: str = ""
+    processing_attempt: int = 0  #: of the current run: the latest attempt at processing its results
+    processing: bool = False  #: that attempt is under way
     creation_time: datetime | None = None
     execute_time: datetime | None = None
     start_time: datetime | None = None

@@ -67,6 +67,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
             max_idle=5,
             config={"DAGMAN_MAX_PRE_SCRIPTS": "4"},
         ),
+        process_results_function="water_network.results:rank",
     ),
     j.JobChanged(
         job_id=JOB_ID,
@@ -78,6 +79,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         condor=j.CondorSpec(executable="run.sh"),
         dask=j.DaskSpec(function="model:run"),
         workflow=j.WorkflowSpec(file=".jobledger/workflow-0123456789abcdef.json", sha256="01" * 32, node_count=5000),
+        process_results_function="water_network.results:rank_all",
     ),
     j.ExecuteRequested(job_id=JOB_ID),
     j.StopRequested(job_id=JOB_ID, reason="wrong network"),
@@ -120,6 +122,20 @@ EXAMPLES: Final[tuple[Any, ...]] = (
     ),
     j.ResultsCollected(
         job_id=JOB_ID, run=1, files=[j.ResultFile(path="run-1/result.csv", size=1042, sha256="ab" * 32)], missing=["run-1/log.txt"]
+    ),
+    j.ResultsProcessingStarted(
+        job_id=JOB_ID, run=1, attempt=2, worker="portal-1:4711", message="Its results are being processed (attempt 2 of 5)."
+    ),
+    j.ResultsProcessed(job_id=JOB_ID, run=1, attempt=2, worker="portal-1:4711", message=""),
+    j.ResultsProcessingFailed(
+        job_id=JOB_ID,
+        run=1,
+        attempt=1,
+        last=True,
+        worker="portal-1:4711",
+        error="ZeroDivisionError: division by zero",
+        traceback="Traceback (most recent call last):\n  ...\nZeroDivisionError: division by zero\n",
+        message="Processing its results failed: ZeroDivisionError: division by zero",
     ),
     s.SchedulerRegistered(
         name="pool-1",

@@ -13,10 +13,18 @@ import msgspec
 from msgspec import Meta
 
 MAX_NAME = 1024
+MAX_TRACEBACK = 65_536  #: characters
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Text = Annotated[str, Meta(max_length=8192)]
 JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
 Run = Annotated[int, Meta(ge=1, le=2_147_483_647)]
+
+Attempt = Annotated[int, Meta(ge=1, le=2_147_483_647)]
+_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+FunctionPath = Annotated[str, Meta(max_length=1024, pattern=rf"^({_NAME}(\.{_NAME})*(:{_NAME}(\.{_NAME})*|\.{_NAME}))?$(?!\n)")]
+"""A function of an app's code, as `package.module.function` or `package.module:function`; empty: none."""
+CALLBACK_SOURCE = "/jobledger/jobs/callback"
+"""The source of the reports that runs, or whoever runs them, make of themselves over HTTP."""
 
 JOB_TYPES = ("BASIC", "CONDOR", "CONDORWORKFLOW", "DASK")
 """The values of `job_type`. A BASIC job has no scheduler of ours: it, or whoever runs it, reports its status."""
@@ -111,6 +119,7 @@ class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
     workflow: WorkflowSpec | None = None
+    process_results_function: FunctionPath = ""  #: what the app's own worker calls once a run has ended well, before it is Complete
 
 
 class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -125,6 +134,7 @@ class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
     workflow: WorkflowSpec | None = None
+    process_results_function: FunctionPath | None = None
 
 
 class ExecuteRequested(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -250,6 +260,42 @@ class ResultsCollected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     missing: list[Text] = []  #: files that were asked for and were not there
 
 
+class ResultsProcessingStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker of the job's app has begun to process the results of a run that waits for it.
+
+    `attempt` fences: it is higher than that of every attempt before, and what an earlier one says from now on no longer counts.
+    """
+
+    job_id: JobId
+    run: Run
+    attempt: Attempt
+    worker: Annotated[str, Meta(max_length=256)] = ""  #: which one, for people
+    message: Text | None = None  #: for people; absent: as it was
+
+
+class ResultsProcessed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The results of a run are processed. The run takes the end that was held back until now."""
+
+    job_id: JobId
+    run: Run
+    attempt: Attempt
+    worker: Annotated[str, Meta(max_length=256)] = ""
+    message: Text | None = None  #: for people; absent: as it was
+
+
+class ResultsProcessingFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt at processing a run's results has failed. After the last one the run has ended with an error."""
+
+    job_id: JobId
+    run: Run
+    attempt: Attempt
+    last: bool = False  #: it is not tried again
+    worker: Annotated[str, Meta(max_length=256)] = ""
+    error: Text = ""  #: the last line of the traceback, or what else went wrong
+    traceback: Annotated[str, Meta(max_length=MAX_TRACEBACK)] = ""
+    message: Text | None = None  #: for people; absent: as it was
+
+
 JobEvent = (
     JobCreated
     | JobChanged
@@ -263,5 +309,8 @@ JobEvent = (
     | StatusChanged
     | NodeStatusChanged
     | ResultsCollected
+    | ResultsProcessingStarted
+    | ResultsProcessed
+    | ResultsProcessingFailed
 )
 """Any event about a job."""

@@ -11,7 +11,7 @@ from jobledger_contracts.job_events import CondorSpec
 from jobledger_contracts.statuses import Status
 from jobledger_devstack import Stack
 from jobledger_schedulers.adapters import open_adapter
-from jobledger_schedulers.adapters.port import AdapterSettings, Observation, RunSpec
+from jobledger_schedulers.adapters.port import AdapterSettings, NotSupported, Observation, Refused, RunSpec, Tail
 from tests.contract import test_scheduler_adapter as suite
 from tests.support.access_point import ssh_settings
 from tests.support.pools import condor_settings
@@ -90,6 +90,31 @@ class CondorSuite:
         (self.folder / "report.py").write_text(REPORTS)
         seen = await self.seen(self.spec(executable="report.py"), progress=0.25)
         assert (seen.status, seen.message) == (Status.RUNNING, "reading")
+
+    async def test_what_it_writes_can_be_read_while_it_runs(self) -> None:
+        (self.folder / "talk.sh").write_text("#!/bin/sh\necho hello; echo trouble >&2; exec sleep 60\n")
+        spec, adapter = self.spec(executable="talk.sh"), open_adapter(self.settings)
+        try:
+            await adapter.submit([spec])
+
+            async def spoken() -> bool:
+                try:
+                    return (await adapter.tail(spec.run_id, "stdout", 0, 100)).size > 0
+                except Refused:
+                    return False
+
+            await suite.eventually(spoken)
+            assert await adapter.tail(spec.run_id, "stdout", 2, 2) == Tail(data=b"ll", offset=2, size=6)
+            assert await adapter.tail(spec.run_id, "stdout", 6, 100) == Tail(data=b"", offset=6, size=6)
+            assert (await adapter.tail(spec.run_id, "stdout", 999, 100)).offset == 0
+            assert (await adapter.tail(spec.run_id, "stderr", 0, 100)).data == b"trouble\n"
+            with pytest.raises(NotSupported):
+                await adapter.tail(spec.run_id, "condor.log", 0, 100)
+            with pytest.raises(Refused):
+                await adapter.tail(suite.new_run(), "stdout", 0, 100)
+            await adapter.stop([spec.run_id], "enough")
+        finally:
+            await adapter.close()
 
     async def test_processes_that_differ_are_counted_and_keep_their_output_apart(self) -> None:
         spec = self.spec(executable="/bin/sh", arguments=["-c", "echo $(Process); exit $(Process)"], num_jobs=2)

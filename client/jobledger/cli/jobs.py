@@ -8,6 +8,8 @@ import click
 import msgspec
 
 from jobledger.cli import show
+from jobledger.cli.bulk import act as act_on_many
+from jobledger.cli.bulk import create_many
 from jobledger.cli.files import files_commands
 from jobledger.cli.filters import filter_options, filter_query
 from jobledger.cli.output import as_json, connected, dump, dump_lines
@@ -119,6 +121,7 @@ def show_(connection: Connection, job_id: str, machine: bool) -> None:
 )
 @click.option("--function", help="DASK: MODULE:FUNCTION that the workers can import.")
 @click.option("--kwargs", metavar="JSON", help="DASK: the function's keyword arguments.")
+@click.option("--process-results", metavar="PACKAGE.MODULE:FUNCTION", help="What the app's worker calls when a run has ended well.")
 @click.option("--execute", is_flag=True, help="Ask for the first run at once.")
 @as_json
 @connected
@@ -142,7 +145,7 @@ def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
     for other, options in own.items():
         if other != kind and (wrong := sorted(name for name in options if asked[name] not in (None, False, "", ()))):
             raise click.UsageError(f"a {kind} job has no {', '.join(wrong)}: those belong to {other} jobs")
-    given = {"description": asked["description"], "scheduler": asked["scheduler"]}
+    given = {name: asked[name] for name in ("description", "scheduler")} | {"process_results_function": asked["process_results"]}
     if kind == "CONDOR":
         pairs = [text.partition("=") for text in asked["attributes"]]
         if bad := [name for name, equals, _ in pairs if not equals]:
@@ -226,6 +229,23 @@ def history(connection: Connection, job_id: str, limit: int | None, machine: boo
 
 
 @jobs.command()
+@click.argument("job_id")
+@as_json
+@connected
+def traceback(connection: Connection, job_id: str, machine: bool) -> None:
+    """Show why processing a job's results failed: the latest attempt that did."""
+    job = find(connection, job_id)
+    failure = job.processing_failure()
+    if machine:
+        dump(failure)
+    elif failure is None:
+        click.echo(f"no attempt at processing the results of {job.name} has failed")
+    else:
+        click.echo(f"run {failure.run}, attempt {failure.attempt}, by {failure.worker}: {failure.error}")
+        click.echo(failure.traceback.rstrip("\n"))
+
+
+@jobs.command()
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait at most.")
 @as_json
@@ -303,5 +323,5 @@ def _say(job: Job, machine: bool, asked: str = "") -> None:
         show.change_line(job.view, asked)
 
 
-for command in files_commands(find):
+for command in (create_many, act_on_many, *files_commands(find)):
     jobs.add_command(command)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobledger.cli import access, callback, dead_letters, events, jobs, pool, schedulers, settings
+from jobledger.cli import access, callback, dead_letters, events, jobs, pool, schedulers, settings, worker
 from jobledger.errors import (
     ApiError,
     InvalidArgument,
@@ -81,6 +81,7 @@ for part in (
     dead_letters.dead_letters,
     events.events,
     callback.callback,
+    worker.worker,
 ):
     cli.add_command(part)
 

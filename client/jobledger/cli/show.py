@@ -73,10 +73,21 @@ def job_details(view: JobView) -> None:
             ("HTCondor", _compact(view.condor)),
             ("Dask", _compact(view.dask)),
             ("nodes", ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())),
+            ("results", processing(view)),
             ("workspace", view.workspace),
             ("position", view.position),
         ]
     )
+
+
+def processing(view: JobView) -> str:
+    """What processes the job's results, and how far that is."""
+    if not view.process_results_function or view.status_code != "RES":
+        return view.process_results_function
+    if view.processing:
+        return f"{view.process_results_function}, attempt {view.processing_attempt} is under way"
+    again = f"attempt {view.processing_attempt + 1} by " if view.processing_attempt else ""
+    return f"{view.process_results_function}, waits for {again}a worker of {view.label}"
 
 
 def resources(used: Resources | None) -> list[tuple[str, str]]:
@@ -161,6 +172,8 @@ def says(entry: HistoryEntry) -> str:
         return nodes_said(nodes)
     if files := data.get("files"):
         return f"{len(files)} files"
+    if attempt := data.get("attempt"):
+        return " ".join(str(text) for text in (f"attempt {attempt}", data.get("error") or data.get("worker") or "") if text)
     return str(data.get("reason") or data.get("name") or "")
 
 

@@ -26,11 +26,15 @@ from jobledger_kit.projector import Projector
 from jobledger_kit.workspace import Workspaces
 
 from .admin import AdminRoutes
+from .bulk import Bulk
+from .bulk_routes import BulkRoutes
 from .callbacks import CallbackRoutes
 from .config import JobsSettings
 from .feed import Feed
 from .files import FileRoutes
 from .node_routes import NodeRoutes
+from .processing import Processing
+from .processing_routes import ProcessingRoutes
 from .reactors import react
 from .reads import Reads
 from .reconciler import Reconciler
@@ -91,6 +95,8 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     jobs = JobRoutes(
         requests=requests, reads=reads, feed=feed, clock=clock, workspaces_url=settings.workspaces_url, partitions=settings.partitions
     )
+    bulk = Bulk(requests=requests, bus=adapters.bus, positions=adapters.positions, store=store, wait_s=wait_s)
+    many = BulkRoutes(bulk=bulk, reads=reads, view=jobs.view)
     callbacks = CallbackRoutes(
         requests=requests,
         reads=reads,
@@ -101,10 +107,18 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     )
     files = FileRoutes(reads=reads, workspaces=adapters.workspaces, max_upload_bytes=settings.max_upload_bytes)
     nodes = NodeRoutes(reads=reads, store=store, workspaces=adapters.workspaces, partitions=settings.partitions)
+    processing = ProcessingRoutes(
+        processing=Processing(
+            leases=store, requests=requests, attempts=settings.processing_attempts, first_retry_s=settings.processing_retry_s
+        ),
+        reads=reads,
+        clock=clock,
+        workspaces_url=settings.workspaces_url,
+    )
     admin = AdminRoutes(access=adapters.access, clock=clock)
     letters = DeadLetterRoutes("jobs", DeadLetters(store.pool, CONSUMER), settings.partitions)
     return build_app(
-        [*admin.routes(), *letters.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes()],
+        [part for group in (admin, letters, processing, many, jobs, nodes, files, callbacks) for part in group.routes()],
         adapters.access,
         noun="jobs",
         title=TITLE,

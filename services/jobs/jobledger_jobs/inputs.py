@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, Name, NodeSpec, ScriptSpec, Text, WorkflowSpec
+from jobledger_contracts.job_events import (
+    MAX_TRACEBACK,
+    Attempt,
+    CondorSpec,
+    DaskSpec,
+    FunctionPath,
+    JobId,
+    Name,
+    NodeSpec,
+    Run,
+    ScriptSpec,
+    Text,
+    WorkflowSpec,
+)
 from jobledger_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
 
 from .views import PositionText
@@ -60,7 +73,44 @@ class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     condor: CondorBody | None = None
     dask: DaskBody | None = None
     workflow: WorkflowBody | None = None
+    process_results_function: FunctionPath = ""
     user: Name | None = None  #: its owner, if that is not who asks: admins only
+
+
+class CreateJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs to create at once, each as if it came alone."""
+
+    jobs: Annotated[list[CreateJob], Meta(min_length=1, max_length=1000)]
+    execute: bool = False  #: ask for the first run of each that was created
+
+
+class ChooseJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs are meant, as a list chooses them; of these the ones that who asks may change."""
+
+    status: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=50)] = []  #: names or codes
+    label: Name | None = None
+    job_type: list[JobType] = []
+    user: Name | None = None
+    group: Annotated[list[Name], Meta(max_length=50)] = []
+    scheduler: SchedulerName | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    executed_after: datetime | None = None
+    executed_before: datetime | None = None
+    completed_after: datetime | None = None
+    completed_before: datetime | None = None
+    q: Annotated[str, Meta(max_length=1024)] | None = None
+    extended_properties: dict[str, Any] | None = None
+
+
+class ActOnJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked of many jobs: of those with these ids, or of those that a filter chooses, the oldest first."""
+
+    action: Annotated[str, Meta(pattern="^(execute|stop|pause|resume|resubmit|refresh|delete)$")]
+    ids: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=1000)] | None = None
+    filter: ChooseJobs | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000  #: jobs that the filter chooses, at most
+    reason: Text = ""
 
 
 class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +124,7 @@ class ChangeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     condor: CondorBody | None = None
     dask: DaskBody | None = None
     workflow: WorkflowBody | None = None
+    process_results_function: FunctionPath | None = None
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,6 +196,49 @@ class ActionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Why something is asked for; may be left out."""
 
     reason: Text = ""
+
+
+WorkerName = Annotated[str, Meta(max_length=256)]
+LeaseSeconds = Annotated[float, Meta(ge=1, le=3600)]
+
+
+class ClaimBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which results a worker would process."""
+
+    label: Name  #: the app's
+    worker: WorkerName = ""  #: what the history is to call it
+    job_id: JobId | None = None  #: only this job's
+    limit: Annotated[int, Meta(ge=1, le=100)] = 1
+    lease_s: LeaseSeconds = 60.0  #: when the worker is not heard of for so long, another one gets them
+    wait_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  #: how long to wait when there are none
+
+
+class RenewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sign of life from a worker that is still at it."""
+
+    run: Run
+    attempt: Attempt
+    lease_s: LeaseSeconds = 60.0
+
+
+class ProcessedBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The results are processed."""
+
+    run: Run
+    attempt: Attempt
+    worker: WorkerName = ""
+    message: Text | None = None  #: for people; absent: as it was
+
+
+class FailedBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Processing the results failed."""
+
+    run: Run
+    attempt: Attempt
+    error: Text  #: what went wrong, in a line
+    worker: WorkerName = ""
+    traceback: Annotated[str, Meta(max_length=MAX_TRACEBACK)] = ""
+    hopeless: bool = False  #: do not try again
 
 
 class CredentialBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

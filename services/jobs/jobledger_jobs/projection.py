@@ -62,6 +62,9 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     condor: str | None
     dask: str | None
     workflow: str | None
+    process_results_function: str
+    processing_attempt: int
+    processing: bool
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
@@ -125,6 +128,23 @@ class CountRow(msgspec.Struct, frozen=True, order=True):
     jobs: int
 
 
+class WaitingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `results_processing`, as far as the log says: a run whose results wait for a worker of its job's app."""
+
+    job_id: str
+    run: int
+    label: str
+    owner: str
+    attempt: int
+
+
+class WaitingChanges(msgspec.Struct, frozen=True):
+    """What one batch changes about the runs whose results wait. `over` are the jobs that have none of these any more."""
+
+    waiting: list[WaitingRow]
+    over: list[str]
+
+
 class RowChanges(msgspec.Struct, frozen=True):
     """What one batch changes. `reshared` are the jobs whose shares and search rows are replaced by `shares` and `searched`."""
 
@@ -163,6 +183,27 @@ def project(folded: Sequence[FoldedEvent]) -> RowChanges:
     shares = [share for job_id in sorted(reshared) for share in _shares(reshared[job_id])]
     searched = [_search_row(job) for job_id in sorted(reshared) if not (job := reshared[job_id]).deleted]
     return RowChanges(jobs, [_history_row(f) for f in folded], sorted(reshared), shares, searched, _counts(folded))
+
+
+def project_waiting(folded: Iterable[FoldedEvent]) -> WaitingChanges:
+    """Turn folded events about jobs into the runs whose results wait, or wait no more. Other jobs cost nothing."""
+    last: dict[str, Job] = {}
+    for f in folded:
+        if f.verdict.applied and (_waits(f.before) or _waits(f.after) or f.after.job_id in last):
+            last[f.after.job_id] = f.after
+    return WaitingChanges(
+        [_waiting_row(last[job_id]) for job_id in sorted(last) if _waits(last[job_id])],
+        [job_id for job_id in sorted(last) if not _waits(last[job_id])],
+    )
+
+
+def _waits(job: Job) -> bool:
+    return job.pending_end is not None and not job.deleted
+
+
+def _waiting_row(job: Job) -> WaitingRow:
+    assert job.created is not None
+    return WaitingRow(job_id=job.job_id, run=job.run, label=job.created.label, owner=job.created.user, attempt=job.processing_attempt)
 
 
 def project_schedulers(folded: Iterable[FoldedEvent]) -> list[SchedulerRow]:
@@ -244,6 +285,9 @@ def _job_row(f: FoldedEvent) -> JobRow:
         condor=None if created.condor is None else _json(created.condor),
         dask=None if created.dask is None else _json(created.dask),
         workflow=None if created.workflow is None else _json(created.workflow),
+        process_results_function=created.process_results_function,
+        processing_attempt=job.processing_attempt,
+        processing=job.processing,
         creation_time=job.creation_time,
         execute_time=job.execute_time,
         start_time=job.start_time,

@@ -6,6 +6,15 @@
 -- One job, deleted or not.
 SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = $1
 
+-- name: jobs
+-- Several jobs, deleted or not.
+SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = ANY ($1::uuid[])
+
+-- name: verdicts
+-- What the fold said of the events at several positions.
+SELECT h.partition, h.log_offset, h.outcome, h.reason FROM unnest($1::integer[], $2::bigint[]) AS r (partition, log_offset)
+JOIN history h USING (partition, log_offset)
+
 -- name: verdict
 -- What the fold said of the event at a position, and the type and job it is about.
 SELECT outcome, reason, type, job_id::text AS job_id FROM history WHERE partition = $1 AND log_offset = $2
@@ -46,25 +55,27 @@ SELECT name, type, health FROM schedulers WHERE usable ORDER BY name
 -- Put the jobs of a batch where they now stand.
 INSERT INTO jobs (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
     status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
-    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
+    condor, dask, workflow, process_results_function, processing_attempt, processing, creation_time, execute_time, start_time, completion_time, deleted)
 SELECT r.job_id, r.version, r.partition, r.log_offset, r.name, r.description, r.owner,
     ARRAY(SELECT json_array_elements_text(r.groups::json)), r.label, r.job_type, r.status, r.status_text,
     r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.restarts, r.resources::json, r.workspace,
-    r.extended_properties::json, r.condor::json, r.dask::json, r.workflow::json, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
+    r.extended_properties::json, r.condor::json, r.dask::json, r.workflow::json,
+    r.process_results_function, r.processing_attempt, r.processing, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
 FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
     $11::text[], $12::text[], $13::text[], $14::double precision[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::bigint[],
-    $20::bigint[], $21::bigint[], $22::text[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[],
-    $29::timestamptz[], $30::timestamptz[], $31::timestamptz[], $32::boolean[])
+    $20::bigint[], $21::bigint[], $22::text[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[],
+    $29::bigint[], $30::boolean[], $31::timestamptz[], $32::timestamptz[], $33::timestamptz[], $34::timestamptz[], $35::boolean[])
     AS r (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
     status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
-    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
+    condor, dask, workflow, process_results_function, processing_attempt, processing, creation_time, execute_time, start_time, completion_time, deleted)
 ON CONFLICT (job_id) DO UPDATE SET (version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
     status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
-    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
+    condor, dask, workflow, process_results_function, processing_attempt, processing, creation_time, execute_time, start_time, completion_time, deleted)
     = ROW (excluded.version, excluded.partition, excluded.log_offset, excluded.name, excluded.description, excluded.owner,
     excluded.groups, excluded.label, excluded.job_type, excluded.status, excluded.status_text, excluded.status_message,
     excluded.progress, excluded.run, excluded.desired, excluded.scheduler, excluded.scheduler_job_ref, excluded.exit_code,
-    excluded.exit_signal, excluded.restarts, excluded.resources, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow, excluded.creation_time,
+    excluded.exit_signal, excluded.restarts, excluded.resources, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow,
+    excluded.process_results_function, excluded.processing_attempt, excluded.processing, excluded.creation_time,
     excluded.execute_time, excluded.start_time, excluded.completion_time, excluded.deleted)
 WHERE jobs.version < excluded.version
 
@@ -151,3 +162,34 @@ ORDER BY number LIMIT $5
 -- name: count_nodes
 -- How many nodes of a run have which status.
 SELECT status, count(*) AS count FROM job_nodes WHERE job_id = $1 AND run = $2 GROUP BY status
+
+-- name: upsert_waiting
+-- Put the runs whose results wait where the log has them. A lease stays; of another run there is none yet.
+INSERT INTO results_processing AS known (job_id, run, label, owner, attempt)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
+ON CONFLICT (job_id) DO UPDATE SET run = excluded.run,
+    attempt = CASE WHEN known.run = excluded.run THEN greatest(known.attempt, excluded.attempt) ELSE excluded.attempt END,
+    due_at = CASE WHEN known.run = excluded.run THEN known.due_at ELSE '-infinity' END
+
+-- name: remove_waiting
+-- Let go of the jobs whose results wait no more.
+DELETE FROM results_processing WHERE job_id = ANY ($1::uuid[])
+
+-- name: claim_waiting
+-- Give at most `$3` runs of an app that are due, of one owner's if `$2` is not null, of one job's if `$4` is not null, to one who asks, for `$5` seconds.
+UPDATE results_processing w SET attempt = w.attempt + 1, due_at = now() + make_interval(secs => $5)
+FROM (
+    SELECT job_id FROM results_processing
+    WHERE left(label, 256) = left($1, 256) AND label = $1 AND due_at <= now() AND ($2::text IS NULL OR owner = $2)
+      AND ($4::uuid IS NULL OR job_id = $4)
+    ORDER BY due_at, job_id LIMIT $3 FOR UPDATE SKIP LOCKED
+) due
+WHERE w.job_id = due.job_id RETURNING w.job_id::text AS job_id, w.run, w.attempt
+
+-- name: lease_waiting
+-- Keep others away from a run for so many seconds, if the attempt is still the latest.
+UPDATE results_processing SET due_at = now() + make_interval(secs => $4) WHERE job_id = $1 AND run = $2 AND attempt = $3 RETURNING attempt
+
+-- name: return_waiting
+-- Take back an attempt that nobody was told of.
+UPDATE results_processing SET attempt = attempt - 1, due_at = now() + interval '1 second' WHERE job_id = $1 AND run = $2 AND attempt = $3

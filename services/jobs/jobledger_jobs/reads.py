@@ -66,6 +66,14 @@ class Reads:
         keys = range(len(order.keys))
         return cut_page(rows, query.limit, lambda row: (query.order_by, *(_key(row[f"key_{n}"]) for n in keys), row["id"]))
 
+    async def own_page(self, viewer: Viewer, query: ListQuery) -> tuple[list[asyncpg.Record], str | None]:
+        """As `page`, of the jobs that the viewer may change."""
+        if viewer.admin:
+            return await self.page(viewer, query)
+        if query.user not in (None, viewer.user):
+            raise Forbidden("Only an administrator chooses among the jobs of others.")
+        return await self.page(Viewer(viewer.user), query)
+
     async def counts(self, viewer: Viewer, query: CountQuery) -> dict[str, int]:
         """How many jobs have which status. Raises Forbidden for those of others, InvalidRequest."""
         if query.user is not None and query.group is not None:

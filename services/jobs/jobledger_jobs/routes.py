@@ -135,7 +135,7 @@ class JobRoutes:
         tag = etag(*(f"{row['id']}@{row['partition']}:{row['log_offset']}" for row in rows), cursor or "")
         if is_known(request, tag):
             return not_modified(tag)
-        return json_response(JobPage(items=[self._view(row) for row in rows], next_cursor=cursor), headers={"etag": tag})
+        return json_response(JobPage(items=[self.view(row) for row in rows], next_cursor=cursor), headers={"etag": tag})
 
     @operation(
         "Count jobs by status",
@@ -168,7 +168,7 @@ class JobRoutes:
         await self._reads.fresh(self._position(read_query(request, JobQuery).after))
         row = await self._reads.job(job_id_of(request), viewer_of(principal_of(request)))
         tag = etag(f"{row['partition']}:{row['log_offset']}")
-        return not_modified(tag) if is_known(request, tag) else json_response(self._view(row), headers={"etag": tag})
+        return not_modified(tag) if is_known(request, tag) else json_response(self.view(row), headers={"etag": tag})
 
     @operation(
         "Change a job's attributes",
@@ -268,9 +268,10 @@ class JobRoutes:
         if settled.verdict is None or settled.row is None:
             accepted = Accepted(id=settled.job_id, position=str(settled.position))
             return json_response(accepted, 202 if settled.verdict is None else status, headers)
-        return json_response(self._view(settled.row), status, headers)
+        return json_response(self.view(settled.row), status, headers)
 
-    def _view(self, row: Any) -> JobView:
+    def view(self, row: Any) -> JobView:
+        """Show a job's row."""
         return job_view(row, workspace=workspace.workspace_url(self._workspaces_url, row["id"]), now=self._clock.now())
 
     def _position(self, text: str | None) -> Position | None:

@@ -20,7 +20,20 @@ from jobledger_kit.store import LedgerStore
 from .domain.rights import Viewer
 from .listing import JobFilter, page_statement
 from .node_projection import NodeCounts, NodeRow, RunKey, node_reports, node_row, project_nodes
-from .projection import CountRow, FoldedEvent, HistoryRow, JobRow, RowChanges, SchedulerRow, SearchRow, project, project_schedulers
+from .projection import (
+    CountRow,
+    FoldedEvent,
+    HistoryRow,
+    JobRow,
+    RowChanges,
+    SchedulerRow,
+    SearchRow,
+    WaitingChanges,
+    WaitingRow,
+    project,
+    project_schedulers,
+    project_waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +44,14 @@ CONSUMER: Final = "jobs"
 HistoryOrder = Literal["newest", "oldest"]
 
 READ_TIMEOUT_S: Final = 10.0
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A run that somebody has leased in order to process its results. The attempt tells it from earlier leases."""
+
+    job_id: str
+    run: int
+    attempt: int
 
 
 class JobsStore(LedgerStore):
@@ -50,6 +71,7 @@ class JobsStore(LedgerStore):
         jobs = [f for f in batch.folded if f.record.topic == topics.JOBS]
         await self._write_jobs(connection, project(jobs))
         await self._write_nodes(connection, jobs)
+        await self._write_waiting(connection, project_waiting(jobs))
         schedulers = project_schedulers(f for f in batch.folded if f.record.topic == topics.SCHEDULERS)
         if schedulers:
             await connection.execute(self._queries["upsert_schedulers"], *_columns(SchedulerRow, schedulers))
@@ -73,6 +95,12 @@ class JobsStore(LedgerStore):
                 [share.group_name for share in changes.shares],
                 [share.creation_time for share in changes.shares],
             )
+
+    async def _write_waiting(self, connection: Connection, changes: WaitingChanges) -> None:
+        if changes.waiting:
+            await connection.execute(self._queries["upsert_waiting"], *_columns(WaitingRow, changes.waiting))
+        if changes.over:
+            await connection.execute(self._queries["remove_waiting"], changes.over)
 
     async def _write_nodes(self, connection: Connection, folded: Sequence[FoldedEvent]) -> None:
         reports = node_reports(folded)
@@ -99,6 +127,15 @@ class JobsStore(LedgerStore):
         """A job's row, also when it is deleted."""
         rows = await self._fetch("job", job_id)
         return rows[0] if rows else None
+
+    async def jobs(self, job_ids: Sequence[str]) -> dict[str, asyncpg.Record]:
+        """The rows of those of these jobs that there are, also of deleted ones."""
+        return {row["id"]: row for row in await self._fetch("jobs", job_ids)}
+
+    async def verdicts(self, positions: Sequence[Position]) -> dict[Position, asyncpg.Record]:
+        """What the fold said of the events at these positions, where one was folded."""
+        rows = await self._fetch("verdicts", [p.partition for p in positions], [p.offset for p in positions])
+        return {Position(row["partition"], row["log_offset"]): row for row in rows}
 
     async def verdict(self, position: Position) -> asyncpg.Record | None:
         """What the fold said of the event at a position; None when no event was folded from there."""
@@ -145,6 +182,21 @@ class JobsStore(LedgerStore):
     async def node_counts(self, job_id: str, run: int) -> dict[str, int]:
         """How many nodes of a run have each status; empty when nothing was reported of them."""
         return {row["status"]: row["count"] for row in await self._fetch("count_nodes", job_id, run)}
+
+    # --- leases on results that wait ---
+
+    async def claim_results(self, label: str, owner: str | None, job_id: str | None, limit: int, lease_s: float) -> list[Claimed]:
+        """Lease at most `limit` runs of an app whose results wait. When the answer is lost, the leases run out."""
+        rows = await self._fetch("claim_waiting", label, owner, limit, job_id, lease_s)
+        return [Claimed(row["job_id"], row["run"], row["attempt"]) for row in sorted(rows, key=lambda row: str(row["job_id"]))]
+
+    async def lease_results(self, claimed: Claimed, lease_s: float) -> bool:
+        """Keep others away for so long. False: another attempt has begun, or nothing waits any more."""
+        return bool(await self._fetch("lease_waiting", claimed.job_id, claimed.run, claimed.attempt, lease_s))
+
+    async def return_results(self, claimed: Claimed) -> None:
+        """Take back an attempt that nobody was told of."""
+        await self._fetch("return_waiting", claimed.job_id, claimed.run, claimed.attempt)
 
     async def usable_schedulers(self) -> dict[str, str]:
         """The schedulers that a job may name: name -> type."""

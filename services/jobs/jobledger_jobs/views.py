@@ -12,6 +12,7 @@ from jobledger_contracts.ids import run_id
 from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
+from jobledger_kit.errors import FieldError
 from jobledger_kit.workspace import Entry
 
 from .node_projection import NodeCounts
@@ -56,6 +57,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     dask: JsonObject | None
     workflow: JsonObject | None  #: a large one is in the job's folder, and this names it
     node_counts: dict[str, int] | None  #: of the current run: how many nodes have which status
+    process_results_function: str
+    processing_attempt: int  #: of the current run: the latest attempt at processing its results, 0 before the first
+    processing: bool  #: that attempt is under way
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
@@ -161,11 +165,53 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     position: PositionText
 
 
+class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of one of many requests: as it would have been answered alone, `status` being the answer's HTTP status."""
+
+    status: int
+    id: str = ""
+    position: str = ""
+    job: JobView | None = None
+    type: str = ""  #: of the problem, when there is one
+    detail: str = ""
+    reason: str = ""  #: why the fold refused
+    errors: list[FieldError] = []
+
+
+class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of many requests, in their order."""
+
+    items: list[BulkItem]
+    failed: int  #: how many of them were not done
+    more: bool = False  #: the filter chooses more jobs than were asked
+
+
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
     """The report is in the log."""
 
     success: bool
     position: PositionText
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose results are yours to process until the lease runs out. `run` and `attempt` go into every word about it."""
+
+    job: JobView
+    run: int
+    attempt: int
+    lease_s: float
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker was given; empty when nothing waits."""
+
+    items: list[Claim]
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True):
+    """It is yours for so much longer."""
+
+    lease_s: float
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,6 +290,9 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         dask=_raw_or_none(row["dask"]),
         workflow=_raw_or_none(row["workflow"]),
         node_counts=node_counts(row),
+        process_results_function=row["process_results_function"],
+        processing_attempt=row["processing_attempt"],
+        processing=row["processing"],
         creation_time=utc(row["creation_time"]),
         execute_time=utc(row["execute_time"]),
         start_time=started,

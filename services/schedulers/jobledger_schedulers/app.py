@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -39,6 +40,7 @@ from .config import SchedulersSettings
 from .first_aid import FirstAid
 from .inspection import Inspection
 from .lane import Backoff
+from .output_routes import OutputRoutes
 from .pool_routes import PoolRoutes
 from .reactors import react
 from .reconciler import Reconciler
@@ -142,15 +144,30 @@ def _looking(settings: SchedulersSettings) -> Callable[[Scheduler, Credentials],
     return look
 
 
-def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str, Check], inspection: Inspection) -> Application:
-    """Build the HTTP application over the adapters."""
+def build_reading(settings: SchedulersSettings, adapters: Adapters) -> Inspection:
+    """Build what reads the output of runs that are not over."""
+    return Inspection(store=adapters.store, vault=adapters.vault, clock=adapters.clock, open_view=_connecting(settings))
 
+
+def _connecting(settings: SchedulersSettings) -> Callable[[Scheduler, Credentials], SchedulerAdapter]:
     def connect(state: Scheduler, credentials: Credentials) -> SchedulerAdapter:
-        checking: Any = Checking(state, credentials, settings.data_dir / "checks", open_adapter)
+        opened = partial(_open_adapter, settings)
+        checking: Any = Checking(state, credentials, settings.data_dir / "checks", opened)
         adapter: SchedulerAdapter = checking
         return adapter
 
-    first_aid = FirstAid(connect=connect, open_view=_looking(settings), ask_key=shown_key, clock=adapters.clock)
+    return connect
+
+
+def _open_adapter(settings: SchedulersSettings, how: AdapterSettings) -> SchedulerAdapter:
+    return open_adapter(msgspec.structs.replace(how, condor_tail=settings.condor_tail))
+
+
+def build_api(
+    settings: SchedulersSettings, adapters: Adapters, checks: dict[str, Check], inspection: Inspection, reading: Inspection
+) -> Application:
+    """Build the HTTP application over the adapters."""
+    first_aid = FirstAid(connect=_connecting(settings), open_view=_looking(settings), ask_key=shown_key, clock=adapters.clock)
     registry = Registry(
         store=adapters.store,
         bus=adapters.bus,
@@ -173,9 +190,10 @@ def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str
     )
     routes = SchedulerRoutes(registry=registry, store=adapters.store)
     setting_routes = SettingRoutes(settings=app_settings, store=adapters.store)
+    output = OutputRoutes(inspection=reading, store=adapters.store, consumer=JOBS_CONSUMER)
     letters = DeadLetterRoutes("schedulers", DeadLetters(adapters.store.pool), settings.partitions)
     return build_app(
-        [*letters.routes(), *setting_routes.routes(), *routes.routes(), *PoolRoutes(inspection=inspection).routes()],
+        [*letters.routes(), *setting_routes.routes(), *routes.routes(), *PoolRoutes(inspection=inspection).routes(), *output.routes()],
         adapters.access,
         noun="schedulers",
         title=TITLE,
@@ -278,8 +296,9 @@ async def serve(settings: SchedulersSettings) -> int:
             parts += [Part(name="jobs-positions", run=adapters.jobs_positions.run), reconciler_part(settings, adapters)]
         if settings.role in ("all", "api"):
             inspection = build_inspection(settings, adapters)
-            parts.append(Part(name="inspection", run=inspection.run))
-            app = build_api(settings, adapters, checks, inspection)
+            reading = build_reading(settings, adapters)
+            parts += [Part(name="inspection", run=inspection.run), Part(name="reading", run=reading.run)]
+            app = build_api(settings, adapters, checks, inspection, reading)
         else:
             app = build_app([], adapters.access, noun="schedulers", title=TITLE, checks=checks, access_log=settings.access_log)
         parts.append(http_part(app, host=settings.http_host, port=settings.http_port, data_dir=settings.data_dir))

@@ -223,3 +223,5 @@ def test_times_of_processes_add_up_and_sizes_do_not() -> None:
         hosts=["slot1@a", "slot1@b"],
     )
     assert resources_of([{}]) == Resources()
+    shadow_still_there = {"JobStatus": 4, "RemoteWallClockTime": 10.0, "ShadowBday": 1000, "EnteredCurrentStatus": 1007}
+    assert resources_of([shadow_still_there]).wall_s == 17

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from jobledger_contracts import topics
 from jobledger_contracts.catalogue import by_struct
 from jobledger_contracts.envelope import Record, encode, new_event
 from jobledger_contracts.ids import partition_for
-from jobledger_jobs.projection import HistoryRow, JobRow, SearchRow, Share, project, project_schedulers
+from jobledger_jobs.projection import HistoryRow, JobRow, SearchRow, Share, WaitingRow, project, project_schedulers, project_waiting
 from jobledger_kit.folds import FoldedBatch, fold_batch, fold_log
 
 JOBS = [f"01990000-0000-7000-8000-00000000000{n}" for n in range(3)]
@@ -110,6 +111,40 @@ def test_shares_follow_the_groups_and_end_with_the_job() -> None:
     assert [share.group_name for share in changed.shares] == ["hydro"]
     assert (deleted.reshared, deleted.shares) == ([JOBS[0]], [])
     assert (untouched.reshared, untouched.shares) == ([], [])
+
+
+class TestWaiting:
+    READY = (created(process_results_function="flood:rank"), e.StatusChanged(job_id=JOBS[0], status="Complete"))
+
+    def test_a_run_whose_results_wait_has_a_row(self) -> None:
+        changes = project_waiting(folded(*self.READY).folded)
+        assert changes.waiting == [WaitingRow(job_id=JOBS[0], run=1, label="hydro", owner="ada", attempt=0)]
+        assert changes.over == []
+
+    def test_an_attempt_is_counted(self) -> None:
+        changes = project_waiting(folded(*self.READY, e.ResultsProcessingStarted(job_id=JOBS[0], run=1, attempt=3)).folded)
+        assert [row.attempt for row in changes.waiting] == [3]
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            e.ResultsProcessed(job_id=JOBS[0], run=1, attempt=1),
+            e.ResultsProcessingFailed(job_id=JOBS[0], run=1, attempt=1, last=True),
+            e.StopRequested(job_id=JOBS[0]),
+            e.ResubmitRequested(job_id=JOBS[0]),
+            e.JobDeleted(job_id=JOBS[0]),
+        ],
+        ids=lambda data: type(data).__name__,
+    )
+    def test_it_goes_with_whatever_ends_the_wait(self, last: Any) -> None:
+        batch = folded(*self.READY, last)
+        for part in (batch.folded, batch.folded[2:]):
+            changes = project_waiting(part)
+            assert (changes.waiting, changes.over) == ([], [JOBS[0]])
+
+    def test_other_jobs_have_none(self) -> None:
+        changes = project_waiting(folded(created(), e.StatusChanged(job_id=JOBS[0], status="Complete")).folded)
+        assert (changes.waiting, changes.over) == ([], [])
 
 
 def test_schedulers_have_one_row_their_last_state() -> None:

@@ -82,6 +82,7 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedd_name: str = ""
     username: str = ""
     known_host_key: str = ""  #: ssh: the server's public keys, one a line: nobody else is spoken to
+    condor_tail: str = ""  #: bindings: where HTCondor's program condor_tail is; empty: on the PATH
     timeout_s: float = 20.0  #: of one call; larger batches get proportionally more
     private_dir: Path  #: ours alone (0700): token files, credentials on their way to a sandbox
     token: str = ""  #: HTCondor IDTOKEN

@@ -12,7 +12,7 @@ from uuid import uuid4
 import structlog
 
 from jobledger_contracts.ids import parse_run_id
-from jobledger_schedulers.adapters.htcondor import findings, selection
+from jobledger_schedulers.adapters.htcondor import findings, live, selection
 from jobledger_schedulers.adapters.htcondor.actions import Actions
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
 from jobledger_schedulers.adapters.htcondor.command import (
@@ -43,9 +43,9 @@ from jobledger_schedulers.adapters.port import (
     AuthenticationFailed,
     Collected,
     Handle,
-    NotSupported,
     Observation,
     OutcomeUnknown,
+    Refused,
     RunSpec,
     SchedulerError,
     SchedulerIdentity,
@@ -74,6 +74,8 @@ class HTCondorAdapter:
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
         self._bindings = Bindings(settings)
+        self._live = live.LiveOutput(settings.condor_tail, self._bindings.collector, self._bindings.params, settings.timeout_s)
+        self._schedd = ""
         self._actions = Actions(self._act, self._rows, spools=True)
         self._preparing = asyncio.Lock()
         self._submitter = ""
@@ -317,15 +319,21 @@ class HTCondorAdapter:
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
     async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
-        """Not possible here."""
-        raise NotSupported("through HTCondor's own protocol output is there when a run has ended; by ssh it can be followed")
+        """Read what a run writes, while it runs; see `live.LiveOutput`."""
+        live.check_stream(stream)
+        rows = await self._rows([run_id], f"{NO_NODE} && ProcId =?= {process:d} && JobStatus =?= {JobStatus.RUNNING}")
+        if not rows:
+            raise Refused("the run does not run at this moment")
+        if not self._schedd:
+            await self.ping()
+        return await self._live.read(self._schedd, job_id_of(rows[0]), stream, max(0, offset), max_bytes)
 
     async def ping(self) -> SchedulerIdentity:
         """Locate the schedd anew and authenticate."""
         await self._prepare()
         answer = await self._bindings.control("ping")
         identity = str(answer["identity"])
-        self._owner = identity.partition("@")[0]
+        self._owner, self._schedd = identity.partition("@")[0], str(answer["schedd"])
         return SchedulerIdentity(version=version_of(str(answer["version"])), identity=identity, detail=f"schedd {answer['schedd']}")
 
     async def shortages(self) -> list[str]:

@@ -16,9 +16,10 @@ from jobledger_contracts.job_events import Resources
 MEASURES: Final = (
     "RequestCpus", "RequestMemory", "RequestDisk", "RequestGpus", "CpusProvisioned", "MemoryProvisioned", "DiskProvisioned",
     "RemoteUserCpu", "RemoteSysCpu", "CumulativeRemoteUserCpu", "CumulativeRemoteSysCpu", "ResidentSetSize", "DiskUsage",
-    "RemoteWallClockTime",
+    "RemoteWallClockTime", "ShadowBday",
 )
 # fmt: on
+COMPLETED: Final = 4
 KIB: Final = 2**10
 MIB: Final = 2**20
 MAX_HOSTS: Final = 20
@@ -38,7 +39,7 @@ def resources_of(rows: Sequence[Row]) -> Resources:
         disk_asked_bytes=_bytes(_most(rows, "RequestDisk", "DiskProvisioned"), KIB),
         disk_used_bytes=_bytes(_most(rows, "DiskUsage"), KIB),
         gpus_asked=_most(rows, "RequestGpus"),
-        wall_s=_sum(rows, "RemoteWallClockTime"),
+        wall_s=_sum([{"wall": _wall_s(row)} for row in rows], "wall"),
         hosts=list(hosts)[:MAX_HOSTS],
     )
 
@@ -46,6 +47,14 @@ def resources_of(rows: Sequence[Row]) -> Resources:
 def _number(row: Row, name: str) -> float | None:
     value = row.get(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _wall_s(row: Row) -> float | None:
+    """The time on machines. A job's last execution is added to it only when its shadow has gone, a moment after the job is completed."""
+    before, begun, ended = (_number(row, name) for name in ("RemoteWallClockTime", "ShadowBday", "EnteredCurrentStatus"))
+    if begun is None or ended is None or row.get("JobStatus") != COMPLETED:
+        return before
+    return (before or 0.0) + max(0.0, ended - begun)
 
 
 def _most(rows: Sequence[Row], *names: str) -> float | None:
