@@ -3,6 +3,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 ARGS ?=
+# The tests mostly wait for real parts: three processes, each with parts of its own, take less than half the time of one on two cores.
+WORKERS ?= 3
 
 .PHONY: help setup demo test check fmt bench schemas up status down clean
 
@@ -16,7 +18,7 @@ demo: setup ## start the whole system here and answer a real question on HTCondo
 	@$(BIN)/python examples/water_network/demo.py $(ARGS)
 
 test: check ## all checks and all tests, on real parts that the tests start themselves
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
 
 check: setup ## formatting, lint, types, the arrows between packages, generated files
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

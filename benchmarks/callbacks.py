@@ -37,13 +37,13 @@ async def measure(
 ) -> None:
     """Append a ratio for each role and number of connections."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = await _prepare(Path(folder), bootstrap_servers, database_url)
+        environment = await prepare(Path(folder), bootstrap_servers, database_url)
         ring = KeyRing.load(Path(folder), RUN_CREDENTIAL_KEY)
         expiry = datetime.now(UTC) + timedelta(hours=1)
         for role, name in ROLES.items():
             async with (
-                _server(["-m", "benchmarks.noop_server"], environment) as noop,
-                _server(["-m", "jobledger_jobs", role], environment) as ours,
+                server(["-m", "benchmarks.noop_server"], environment) as noop,
+                server(["-m", "jobledger_jobs", role], environment) as ours,
             ):
                 for number in connections:
                     figures: dict[int, list[Result]] = {ours.port: [], noop.port: []}
@@ -91,7 +91,7 @@ async def _load(plan: Plan) -> Result:
     return result
 
 
-async def _prepare(folder: Path, bootstrap_servers: str, database_url: str) -> dict[str, str]:
+async def prepare(folder: Path, bootstrap_servers: str, database_url: str) -> dict[str, str]:
     """Make the topics, the schemas and the keys."""
     for name in (RUN_CREDENTIAL_KEY, "sealing.key"):
         (folder / name).write_bytes(secrets.token_bytes(32))
@@ -120,7 +120,7 @@ class Server(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def _server(arguments: list[str], environment: Mapping[str, str]) -> AsyncIterator[Server]:
+async def server(arguments: list[str], environment: Mapping[str, str]) -> AsyncIterator[Server]:
     """Run a server on a free port, which it writes into the file `port` of its data folder."""
     with tempfile.TemporaryDirectory() as folder:
         own = {"JOBLEDGER_HTTP_PORT": "0", "JOBLEDGER_DATA_DIR": folder, "JOBLEDGER_INSTANCE_ID": "bench"}

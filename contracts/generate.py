@@ -29,7 +29,7 @@ from jobledger_contracts.envelope import Record, decode, encode, new_event
 from jobledger_contracts.examples import EXAMPLES
 from jobledger_contracts.ids import derived_id, partition_for
 from jobledger_contracts.statuses import CODES, TERMINAL, Status
-from jobledger_contracts.transitions import AFTER_RESTART, REPORTS, REQUESTS
+from jobledger_contracts.transitions import AFTER_RESTART, PROCESSED, PROCESSING, REPORTS, REQUESTS
 
 HERE = Path(__file__).parent
 SCHEMAS, SAMPLES = HERE / "schemas", HERE / "samples"
@@ -221,6 +221,18 @@ def transitions_page() -> str:
             f"| **{kind}** | " + " | ".join("x" if row[s].applied else f"`{row[s].reason.value}`" for s in statuses) + " |"
             for kind, row in REQUESTS.items()
         ),
+        "",
+        "## Processing of results",
+        "",
+        "A job may name a function of its app's that processes the results of each run that ends well (or as Various-Complete). Then such",
+        "an end is held back: the run is Results-Ready until the app's worker has said what came of it. Its word counts from",
+        "Results-Ready only, and only that of the latest attempt (an earlier one's is `superseded: old_attempt`). Otherwise:",
+        "",
+        "| | " + " | ".join(f"`{CODES[s]}`" for s in statuses) + " |",
+        "|---" * (len(statuses) + 1) + "|",
+        "| **any of them** | " + " | ".join("x" if v.applied else f"`{v.reason.value}`" for v in (PROCESSING[s] for s in statuses)) + " |",
+        "",
+        *(f"- `{kind}` leads to {' or '.join(s.value for s in statuses if s in ends)}." for kind, ends in PROCESSED.items()),
         "",
         "## Diagram",
         "",

@@ -89,7 +89,7 @@ def applications() -> dict[str, Application]:
     needed: dict[str, Any] = {"kafka_bootstrap_servers": "kafka:9092", "database_url": database, "access_log": False}
     return {
         "jobs": jobs_app.build_api(JobsSettings(**needed), absent, absent, {}),
-        "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}, absent),
+        "schedulers": schedulers_app.build_api(SchedulersSettings(**needed), absent, {}, absent, absent),
         "clusters": provisioner_app.build_api(ProvisionerSettings(**needed), absent, absent, absent, {}),
     }
 
@@ -172,6 +172,15 @@ NOTES: dict[str, tuple[str, str]] = {
     ),
     "NodeStatusChanged": (_SCHEDULERS, "The nodes of the workflow's run have these statuses. It never moves the job's own."),
     "ResultsCollected": (_SCHEDULERS, "Nothing but a line in the history: it names the files, with their digests."),
+    "ResultsProcessingStarted": (
+        "jobs, for a worker of the job's app",
+        "Earlier attempts count no more. The run stays Results-Ready; the message names the worker.",
+    ),
+    "ResultsProcessed": ("jobs, for a worker of the job's app", "The run takes the end that was held back: Complete, mostly."),
+    "ResultsProcessingFailed": (
+        "jobs, for a worker of the job's app",
+        "It is tried again later; after the last attempt the run has ended with an error. The traceback stays in the history.",
+    ),
     "SchedulerRegistered": (_SCHEDULERS, "Jobs may name it."),
     "SchedulerChanged": (_SCHEDULERS, "It is reached in the new way from now on."),
     "SchedulerRemoved": (_SCHEDULERS, "Jobs may name it no more; runs that are still on it end with an error."),

@@ -36,9 +36,10 @@ from jobledger.condor_workflow import (
 )
 from jobledger.connection import Connection
 from jobledger.dask_job import DaskJob
-from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound
+from jobledger.errors import JobledgerError, SettingNotAssigned, SettingNotFound, SomeFailed
 from jobledger.job_manager import JobManager
 from jobledger.jobs import BasicJob, Job
+from jobledger.processing import ProcessingFailure
 from jobledger.scheduler_settings import SchedulerSetting
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 
@@ -64,10 +65,12 @@ __all__ = [
     "JobView",
     "JobledgerError",
     "NodeView",
+    "ProcessingFailure",
     "Scheduler",
     "SchedulerSetting",
     "SettingNotAssigned",
     "SettingNotFound",
+    "SomeFailed",
     "create_condor_scheduler",
     "create_dask_scheduler",
     "create_scheduler",

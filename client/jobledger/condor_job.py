@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobledger.jobs import FileBringer, Job
+from jobledger.file_bringer import FileBringer
+from jobledger.jobs import Job
 from jobledger.views import JobView
 
 TEMPLATES: Mapping[str, Mapping[str, str]] = {
@@ -56,7 +57,11 @@ class CondorAttributes:
         arguments: str | Iterable[Any] = (),
         environment: Mapping[str, str] | None = None,
         output_files: Iterable[str] = (),
+        pause_by: str = "hold",
+        hold_limit_s: int | None = None,
     ) -> None:
+        self.pause_by = pause_by  #: `hold` gives the machine up, `suspend` keeps it
+        self.hold_limit_s = hold_limit_s  #: held by HTCondor itself for so long, the run ends with an error; None: it waits for you
         self.attributes: dict[str, Value] = {}
         self.num_jobs = num_jobs
         self.executable = executable
@@ -117,7 +122,10 @@ class CondorAttributes:
             "attributes": dict(self.attributes),
             "num_jobs": self.num_jobs,
         }
-        return {name: value for name, value in spec.items() if value}
+        if self.pause_by != "hold":
+            spec["pause_by"] = self.pause_by
+        spec = {name: value for name, value in spec.items() if value}
+        return spec if self.hold_limit_s is None else {**spec, "hold_limit_s": self.hold_limit_s}
 
 
 class CondorJob(FileBringer, CondorAttributes, Job):
@@ -141,6 +149,8 @@ class CondorJob(FileBringer, CondorAttributes, Job):
         arguments: str | Iterable[Any] = (),
         environment: Mapping[str, str] | None = None,
         output_files: Iterable[str] = (),
+        pause_by: str = "hold",
+        hold_limit_s: int | None = None,
         **common: Any,
     ) -> None:
         Job.__init__(self, name, **common)
@@ -152,9 +162,22 @@ class CondorJob(FileBringer, CondorAttributes, Job):
             arguments=arguments,
             environment=environment,
             output_files=output_files,
+            pause_by=pause_by,
+            hold_limit_s=hold_limit_s,
         )
         FileBringer.__init__(self)
         self.remote_input_files: list[str | Path] = list(remote_input_files)
+
+    @property
+    def cluster_id(self) -> int:
+        """HTCondor's number of the current run's submission; 0 before the pool has it."""
+        number = self.scheduler_job_ref.partition(".")[0]
+        return int(number) if number.isdigit() else 0
+
+    @staticmethod
+    def get_condorpy_template(template_name: str) -> dict[str, str]:
+        """The submit commands of a template. Raises ValueError for a name that there is not."""
+        return condor_template(template_name)
 
     def _files(self) -> Iterable[Path]:
         return map(Path, self.remote_input_files)
@@ -168,6 +191,7 @@ class CondorJob(FileBringer, CondorAttributes, Job):
         self._forget_brought()
         self.num_jobs = spec.get("num_jobs", 1)
         self.executable, self.arguments = spec.get("executable", ""), list(spec.get("arguments", []))
+        self.pause_by, self.hold_limit_s = spec.get("pause_by", "hold"), spec.get("hold_limit_s")
         self.environment = dict(spec.get("environment", {}))
         self.input_files, self.output_files = list(spec.get("input_files", [])), list(spec.get("output_files", []))
 

@@ -121,6 +121,11 @@ class Connection:
             client = self._clients.setdefault(noun, ServiceClient(self.urls[noun], self._api_key, name=noun, timeout_s=self._timeout_s))
         return client
 
+    def environment(self) -> dict[str, str]:
+        """The variables by which a process of ours finds the same services with the same key. They hold a secret."""
+        found = {f"JOBLEDGER_{noun.upper()}_URL": url for noun, url in self.urls.items() if url}
+        return {**found, "JOBLEDGER_API_KEY": self._api_key} if self._api_key else found
+
     def close(self) -> None:
         """Close what was opened. The connection can be used again afterwards."""
         while self._clients:

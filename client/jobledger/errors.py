@@ -24,7 +24,7 @@ JobledgerError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -133,6 +133,15 @@ class SettingNotAssigned(JobledgerError):
 
 class NotSaved(JobledgerError):
     """The object exists in this process only. Call `save()` or `execute()` first."""
+
+
+class SomeFailed(JobledgerError):
+    """Of many jobs some refused; what could be done with the others is done. `failures` has each such job and what the service says."""
+
+    def __init__(self, failures: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        shown = "; ".join(f"{job.name}: {said.get('detail') or said['status']}" for job, said in failures[:3])
+        super().__init__(f"{len(failures)} jobs refused: {shown}{' ...' if len(failures) > 3 else ''}")
+        self.failures = list(failures)
 
 
 class ResultUnavailable(JobledgerError):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import msgspec
 
+from jobledger import bulk
 from jobledger.condor_job import CondorJob
 from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection, default_connection
 from jobledger.dask_job import DaskJob
-from jobledger.errors import NotFound
+from jobledger.errors import NotFound, SomeFailed
 from jobledger.jobs import BasicJob, Job
 from jobledger.views import JobView
 from jobledger.watching import wait_for
@@ -25,7 +27,8 @@ JOB_TYPES: Mapping[str, type[Job]] = {
 }
 """What `job_type` may be, beside the classes themselves."""
 
-_ORDERS = {"id": "creation_time", "-id": "-creation_time", "creation_time": "creation_time", "-creation_time": "-creation_time"}
+ORDERS = ("id", "creation_time", "execute_time", "completion_time", "name", "status")
+"""What jobs can be ordered by; with `-` before it the other way round. Ids are in the order of creation."""
 
 
 class JobManager:
@@ -81,18 +84,42 @@ class JobManager:
         """This app's jobs, all pages of them or the first `limit`.
 
         `user` and `groups` exclude one another. `filters` are the service's: status, label, job_type, scheduler, created_after,
-        created_before, q (part of the name). Raises ValueError for an order that there is not.
+        created_before, executed_after, executed_before, completed_after, completed_before, q (part of the name), extended_properties (what
+        they contain); `extended_properties__scenario__year` names one value by its path. Raises ValueError for an order that there is not.
         """
         if user is not None and groups is not None:
             raise ValueError("list_jobs takes a user or groups, not both")
-        if order_by not in _ORDERS:
-            raise ValueError(f"jobs cannot be ordered by {order_by!r}, only by {', '.join(_ORDERS)}")
-        query = {"label": self.label, "user": _name_of(user), "order_by": _ORDERS[order_by], **(filters or {})}
-        found: dict[str, Job] = {}
-        for group in _names_of(groups) or [""]:
-            for item in self.connection.jobs.pages("/jobs", {**query, "group": group}, limit=limit):
-                found.setdefault(item["id"], job_from_view(msgspec.convert(item, JobView, strict=False), self.connection))
-        return list(found.values())[:limit]
+        if order_by.removeprefix("-") not in ORDERS:
+            raise ValueError(f"jobs cannot be ordered by {order_by!r}, only by {', '.join(ORDERS)}")
+        order = f"{'-' if order_by.startswith('-') else ''}{order_by.removeprefix('-').replace('id', 'creation_time', 1)}"
+        query = {"label": self.label, "user": _name_of(user), "group": _names_of(groups), "order_by": order, **query_of(filters or {})}
+        items = self.connection.jobs.pages("/jobs", query, limit=limit)
+        return [job_from_view(msgspec.convert(item, JobView, strict=False), self.connection) for item in items]
+
+    def count_jobs(self, user: Any = None, group: Any = None) -> dict[str, int]:
+        """How many of this app's jobs have which status: the API key's own (of administrators: all), a user's or a group's."""
+        query = {"label": self.label, "user": _name_of(user), "group": _name_of(group)}
+        counts: dict[str, int] = self.connection.jobs.get("/jobs/counts", {name: value for name, value in query.items() if value})[
+            "statuses"
+        ]
+        return counts
+
+    def save_jobs(self, jobs: Sequence[Job], execute: bool = False) -> None:
+        """Create many jobs at once (those of `create_job` that were never saved), and with `execute` ask for their first runs.
+
+        A thousand go in one request, each with its own outcome: what could be done is done, and `SomeFailed` tells of the rest. Safe to
+        repeat with the same jobs after any error.
+        """
+        failures = bulk.create(self.connection, [job for job in jobs if not job.id])
+        if execute:
+            failures += bulk.act(self.connection, "execute", [job for job in jobs if job.id and not job.run])
+        if failures:
+            raise SomeFailed(failures)
+
+    def act_on_jobs(self, action: str, jobs: Sequence[Job], reason: str = "") -> None:
+        """Ask the same of many jobs: execute, stop, pause, resume, resubmit, refresh or delete. Raises `SomeFailed`."""
+        if failures := bulk.act(self.connection, action, jobs, reason):
+            raise SomeFailed(failures)
 
     def get_job_status_callback_url(self, request: Any, job_id: str) -> str:
         """The address at which the job's status can be reported.
@@ -107,6 +134,24 @@ class JobManager:
         Raises `TimedOut`; the runs go on then.
         """
         wait_for(jobs, self.connection, timeout_s=timeout_s, on_change=on_change)
+
+
+def query_of(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The service's query for filters as an app writes them.
+
+    >>> query_of({"status": "RUN", "extended_properties__scenario__year": 2026})
+    {'status': 'RUN', 'extended_properties': '{"scenario":{"year":2026}}'}
+    """
+    query = {name: value for name, value in filters.items() if not name.startswith("extended_properties")}
+    properties = copy.deepcopy(dict(filters.get("extended_properties", {})))
+    for name, value in filters.items():
+        if name.startswith("extended_properties__"):
+            *path, last = name.split("__")[1:]
+            place = properties
+            for step in path:
+                place = place.setdefault(step, {})
+            place[last] = value
+    return query | ({"extended_properties": msgspec.json.encode(properties).decode()} if properties else {})
 
 
 def job_from_view(view: JobView, connection: Connection) -> Job:

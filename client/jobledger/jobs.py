@@ -7,65 +7,51 @@ made, so `save()` may be repeated after any error without ever making two jobs.
 from __future__ import annotations
 
 import copy
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, Self
 
 import msgspec
 
-from jobledger import files
+from jobledger import files, processing
 from jobledger.compute import check_scheduler_name
 from jobledger.connection import Connection
-from jobledger.errors import InvalidArgument, NotSaved, Refused
+from jobledger.errors import NotSaved, Refused
+from jobledger.seen import Seen
+from jobledger.tailing import tail
+from jobledger.tethys_names import TethysNames
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 
-T = TypeVar("T")
 OnChange = Callable[["Job"], None]
 
 
-class _Seen(Generic[T]):
-    """A read-only attribute: what the service last said."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, job: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, job: Job, owner: type) -> T: ...
-    def __get__(self, job: Job | None, owner: type) -> Self | T:
-        if job is None:
-            return self
-        value: T = getattr(job.view, self._name)
-        return value
-
-    def __set__(self, job: Job, value: T) -> None:
-        raise AttributeError(f"{self._name} is what the ledger says and cannot be set")
-
-
-class Job:
+class Job(TethysNames):
     """Base of all job types. Attributes below are as the service last said; `status` asks it now."""
 
     job_type: ClassVar[str] = ""
 
-    id = _Seen[str]()  #: empty until saved
-    creation_time = _Seen[datetime | None]()
-    execute_time = _Seen[datetime | None]()
-    start_time = _Seen[datetime | None]()
-    completion_time = _Seen[datetime | None]()
-    status_message = _Seen[str]()
-    progress = _Seen[float | None]()
-    run = _Seen[int]()  #: counted from 1; 0 before the first
-    run_id = _Seen[str | None]()
-    exit_code = _Seen[int | None]()
-    exit_signal = _Seen[int | None]()
-    scheduler_job_ref = _Seen[str]()
-    workspace = _Seen[str]()  #: where the service keeps the job's files
-    position = _Seen[str]()
+    id = Seen[str]()  #: empty until saved
+    creation_time = Seen[datetime | None]()
+    execute_time = Seen[datetime | None]()
+    start_time = Seen[datetime | None]()
+    completion_time = Seen[datetime | None]()
+    status_message = Seen[str]()
+    progress = Seen[float | None]()
+    run = Seen[int]()  #: counted from 1; 0 before the first
+    run_id = Seen[str | None]()
+    exit_code = Seen[int | None]()
+    exit_signal = Seen[int | None]()
+    restarts = Seen[int]()  #: how often the run's execution was begun anew
+    resources = Seen[Resources | None]()  #: what the run asked for and used, told at its end
+    scheduler_job_ref = Seen[str]()
+    workspace = Seen[str]()  #: where the service keeps the job's files
+    position = Seen[str]()
 
     def __init__(
         self,
@@ -78,32 +64,29 @@ class Job:
         description: str = "",
         extended_properties: Mapping[str, Any] | None = None,
         scheduler: Any = None,
+        process_results_function: str | Callable[..., Any] | None = None,
     ) -> None:
         self.name, self.label, self.user, self.description = name, label, user, description
         self.groups = list(groups)
         self.extended_properties: dict[str, Any] = dict(extended_properties or {})
         self.scheduler: Any = scheduler
+        self._process_results_function = processing.path_of(process_results_function)
         self.view = JobView()
         self._connection = connection
-        self._key = str(uuid.uuid4())
+        self.idempotency_key = str(uuid.uuid4())  #: of its creation
         self._saved_body: dict[str, Any] = {}
 
     # --- keeping it -------------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Create the job, or send what was changed since. Safe to repeat after any error. Raises `InvalidArgument`."""
-        self._check()
-        body = self._body()
+        body = self.creation_body()
         if not self.id:
-            self._take(self._connection.jobs.post("/jobs", body, idempotency_key=self._key))
-            self.user = self.view.user or self.user
-            self.name = self.view.name or self.name  # `{id}` in it was filled in
-            self._saved_body = self._body()
-            self._bring_files()
+            self.take_created(self._connection.jobs.post("/jobs", body, idempotency_key=self.idempotency_key))
             return
         changed = {name: value for name, value in body.items() if value != self._saved_body.get(name)}
         if changed:
-            self._take(self._connection.jobs.patch(f"/jobs/{self.id}", changed, idempotency_key=str(uuid.uuid4())))
+            self.take(self._connection.jobs.patch(f"/jobs/{self.id}", changed, idempotency_key=str(uuid.uuid4())))
             self._saved_body = body
         self._bring_files()
 
@@ -118,7 +101,7 @@ class Job:
 
     def refresh(self) -> Self:
         """Fetch the job anew, not older than what this object has seen already."""
-        self._take(self._connection.jobs.get(f"/jobs/{self._id()}", {"after": self.position}))
+        self.take(self._connection.jobs.get(f"/jobs/{self._id()}", {"after": self.position}))
         return self
 
     # --- what is asked of a run ------------------------------------------------------------------------------------------------
@@ -143,8 +126,12 @@ class Job:
 
     @property
     def status(self) -> str:
-        """The status now, as people read it. Asks the service; changes nothing."""
+        """The status now, as people read it. Asks the service; changes nothing. Setting it reports it, as `update_status` does."""
         return self.refresh().view.status if self.id else self.view.status
+
+    @status.setter
+    def status(self, status: str) -> None:
+        self.update_status(status)
 
     @property
     def cached_status(self) -> str:
@@ -203,6 +190,47 @@ class Job:
         entries = self._connection.jobs.pages(f"/jobs/{self._id()}/history", limit=limit)
         return [msgspec.convert(entry, HistoryEntry, strict=False) for entry in entries]
 
+    # --- results --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def process_results_function(self) -> Callable[..., Any] | None:
+        """What processes the results of each run that ends well, before it is Complete. Imported here; None when there is none to import.
+
+        Set it to a function of a module that the app's worker (`jobledger worker`) can import, or to its name: `package.module:function`.
+        It is called with the job. A text that it returns becomes the job's message.
+        """
+        return processing.resolve_or_none(self._process_results_function)
+
+    @process_results_function.setter
+    def process_results_function(self, function: str | Callable[..., Any] | None) -> None:
+        self._process_results_function = processing.path_of(function)
+
+    @property
+    def process_results_path(self) -> str:
+        """Where that function is imported from; empty when there is none. Imports nothing."""
+        return self._process_results_function
+
+    def process_results(self, *args: Any, **kwargs: Any) -> Any:
+        """Process the results of the current run now and here instead of by a worker, and return what the function returns.
+
+        The function gets the job, then `args` and `kwargs`. Raises `Refused` when no results wait to be processed, and whatever the
+        function raises, which counts as a failed attempt.
+        """
+        self._id()
+        path, connection = self._process_results_function, self._connection
+        try:
+            return processing.process_here(self, path, connection, args, kwargs)
+        finally:
+            self.refresh()
+
+    def processing_failure(self) -> processing.ProcessingFailure | None:
+        """The latest failed attempt at processing the job's results, with its traceback; None when none has failed."""
+        for entry in self._connection.jobs.pages(f"/jobs/{self._id()}/history", {"order_by": "-position"}):
+            if entry["type"] == "ResultsProcessingFailed" and entry["verdict"] == "applied":
+                about = {**entry["data"], "occurred_at": entry["occurred_at"]}
+                return msgspec.convert(about, processing.ProcessingFailure, strict=False)
+        return None
+
     # --- callbacks --------------------------------------------------------------------------------------------------------------
 
     @property
@@ -247,6 +275,13 @@ class Job:
         """The content of a large file, piece by piece."""
         return files.chunks(self._connection.jobs, self._id(), path)
 
+    def tail(self, stream: str = "stdout", *, follow: bool = False, process: int = 0, offset: int = 0) -> Iterator[bytes]:
+        """What the current run has written to `stdout` or `stderr` so far, in pieces; with `follow` until it is over.
+
+        Of a run with several processes, one: `process`, from 0.
+        """
+        return tail(self, self._connection, stream=stream, follow=follow, process=process, offset=offset)
+
     # --- inside -----------------------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -261,7 +296,8 @@ class Job:
         self.name, self.label, self.user, self.description = view.name, view.label, view.user, view.description
         self.groups, self.extended_properties = list(view.groups), copy.deepcopy(view.extended_properties)
         self.scheduler = view.scheduler or None
-        self.view = view
+        self._process_results_function = view.process_results_function
+        self.view, self._fetched_at = view, time.monotonic()
         self._load_spec(view)
         self._saved_body = self._body()
 
@@ -293,6 +329,7 @@ class Job:
             "groups": list(self.groups),
             "extended_properties": copy.deepcopy(self.extended_properties),
             "scheduler": self._scheduler_name(),
+            "process_results_function": self._process_results_function,
             **self._spec(),
         }
         return {name: value for name, value in body.items() if value or name in self._saved_body}
@@ -300,17 +337,30 @@ class Job:
     def _ask(self, what: str, reason: str = "") -> None:
         body = {"reason": reason} if reason else None
         try:
-            self._take(self._connection.jobs.post(f"/jobs/{self._id()}/{what}", body, idempotency_key=str(uuid.uuid4())))
+            self.take(self._connection.jobs.post(f"/jobs/{self._id()}/{what}", body, idempotency_key=str(uuid.uuid4())))
         except Refused:
             self.refresh()
             raise
 
-    def _take(self, answer: Mapping[str, Any] | None) -> None:
+    def creation_body(self) -> dict[str, Any]:
+        """What the service is told of the job. Raises `InvalidArgument`."""
+        self._check()
+        return self._body()
+
+    def take_created(self, answer: Mapping[str, Any] | None) -> None:
+        """Remember what the service said when it had created the job, and bring the job's files."""
+        self.take(answer)
+        self.user = self.view.user or self.user
+        self.name = self.view.name or self.name  # `{id}` in it was filled in
+        self._saved_body = self._body()
+        self._bring_files()
+
+    def take(self, answer: Mapping[str, Any] | None) -> None:
         """Remember what the service said; an answer without a body of a job (the projection is late) moves the position only."""
         if not answer:
             return
         if "status" in answer and "id" in answer:
-            self.view = msgspec.convert(answer, JobView, strict=False)
+            self.view, self._fetched_at = msgspec.convert(answer, JobView, strict=False), time.monotonic()
         else:
             known = {name: answer[name] for name in ("id", "position") if answer.get(name)}
             self.view = msgspec.structs.replace(self.view, **known)
@@ -322,37 +372,6 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.id or 'not saved'}: {self.cached_status}>"
-
-
-class FileBringer(Job):
-    """A job that has local files, which come into the workspace under their own names."""
-
-    def __init__(self) -> None:
-        self._brought: dict[str, tuple[str, int, int]] = {}
-
-    def _files(self) -> Iterable[Path]:
-        """The local files; job types name them here."""
-        return ()
-
-    def _inputs(self) -> dict[str, Path]:
-        """Path in the workspace -> local file. Raises `InvalidArgument` for two files of one name."""
-        found: dict[str, Path] = {}
-        for file in self._files():
-            if file.name in found and found[file.name] != file:
-                raise InvalidArgument(f"two input files are called {file.name}: {found[file.name]} and {file}")
-            found[file.name] = file
-        return found
-
-    def _bring_files(self) -> None:
-        for path, file in self._inputs().items():
-            facts = file.stat()
-            state = (str(file), facts.st_mtime_ns, facts.st_size)
-            if self._brought.get(path) != state:
-                self.upload(file, path)
-                self._brought[path] = state
-
-    def _forget_brought(self) -> None:
-        self._brought = {}
 
 
 class BasicJob(Job):

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from jobledger_contracts.job_events import Resources
+
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """A job as the jobs service shows it. Times are in UTC."""
@@ -29,12 +31,17 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str = ""
     exit_code: int | None = None
     exit_signal: int | None = None
+    restarts: int = 0  #: executions of the run that were over before this one, such as evictions
+    resources: Resources | None = None  #: what the run asked for and used, told at its end
     workspace: str = ""
     extended_properties: dict[str, Any] = {}
     condor: dict[str, Any] | None = None
     dask: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
     node_counts: dict[str, int] | None = None  #: of the current run: how many nodes have which status
+    process_results_function: str = ""
+    processing_attempt: int = 0  #: of the current run: the latest attempt at processing its results
+    processing: bool = False  #: that attempt is under way
     creation_time: datetime | None = None
     execute_time: datetime | None = None
     start_time: datetime | None = None

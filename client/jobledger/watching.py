@@ -63,14 +63,15 @@ def wait_for(
 ) -> None:
     """Return when all jobs are `done`; `on_change` is told each job once at first, then at each change. Raises `TimedOut`.
 
-    A change is another status, message, progress, run or exit, or something else being asked of the run.
+    A change is another status, message, progress, run or exit, other counts of a workflow's nodes, or something else that is asked.
     """
     Watch(jobs, connection, timeout_s=timeout_s, on_change=on_change, done=done).run()
 
 
 def _news(view: JobView) -> tuple[Any, ...]:
     """What makes a change worth telling. Positions, times and references move without anything being new for who waits."""
-    return view.status_code, view.status, view.status_message, view.progress, view.run, view.desired, view.exit_code, view.exit_signal
+    said = view.status_code, view.status, view.status_message, view.progress, view.run, view.desired, view.exit_code, view.exit_signal
+    return *said, view.node_counts
 
 
 class Watch:

@@ -31,6 +31,8 @@ EXAMPLES: Final[tuple[Any, ...]] = (
             output_files=["result.csv"],
             attributes={"request_cpus": 1, "+ProjectName": "water"},
             num_jobs=2,
+            pause_by="suspend",
+            hold_limit_s=3600,
         ),
         dask=j.DaskSpec(function="model:run", args=[1], kwargs={"year": 2026}, graph_file="graph.pkl"),
         workflow=j.WorkflowSpec(
@@ -65,6 +67,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
             max_idle=5,
             config={"DAGMAN_MAX_PRE_SCRIPTS": "4"},
         ),
+        process_results_function="water_network.results:rank",
     ),
     j.JobChanged(
         job_id=JOB_ID,
@@ -76,6 +79,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         condor=j.CondorSpec(executable="run.sh"),
         dask=j.DaskSpec(function="model:run"),
         workflow=j.WorkflowSpec(file=".jobledger/workflow-0123456789abcdef.json", sha256="01" * 32, node_count=5000),
+        process_results_function="water_network.results:rank_all",
     ),
     j.ExecuteRequested(job_id=JOB_ID),
     j.StopRequested(job_id=JOB_ID, reason="wrong network"),
@@ -95,6 +99,18 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         exit_code=0,
         exit_signal=0,
         evidence={"JobStatus": 2, "EnteredCurrentStatus": 1790000000, "RemoteHost": "slot1@node12"},
+        resources=j.Resources(
+            cpus_asked=2.0,
+            cpu_user_s=118.5,
+            cpu_system_s=1.25,
+            memory_asked_bytes=2**30,
+            memory_used_bytes=700 * 2**20,
+            disk_asked_bytes=2**30,
+            disk_used_bytes=2**20,
+            gpus_asked=1.0,
+            wall_s=61.0,
+            hosts=["slot1@node12"],
+        ),
     ),
     j.NodeStatusChanged(
         job_id=JOB_ID,
@@ -106,6 +122,20 @@ EXAMPLES: Final[tuple[Any, ...]] = (
     ),
     j.ResultsCollected(
         job_id=JOB_ID, run=1, files=[j.ResultFile(path="run-1/result.csv", size=1042, sha256="ab" * 32)], missing=["run-1/log.txt"]
+    ),
+    j.ResultsProcessingStarted(
+        job_id=JOB_ID, run=1, attempt=2, worker="portal-1:4711", message="Its results are being processed (attempt 2 of 5)."
+    ),
+    j.ResultsProcessed(job_id=JOB_ID, run=1, attempt=2, worker="portal-1:4711", message=""),
+    j.ResultsProcessingFailed(
+        job_id=JOB_ID,
+        run=1,
+        attempt=1,
+        last=True,
+        worker="portal-1:4711",
+        error="ZeroDivisionError: division by zero",
+        traceback="Traceback (most recent call last):\n  ...\nZeroDivisionError: division by zero\n",
+        message="Processing its results failed: ZeroDivisionError: division by zero",
     ),
     s.SchedulerRegistered(
         name="pool-1",

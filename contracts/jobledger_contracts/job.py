@@ -17,8 +17,8 @@ from . import job_events as e
 from .envelope import Event
 from .ids import run_id
 from .recent import identity, remember
-from .statuses import FINISHED, Status, parse_status
-from .transitions import REQUESTS, judge_report
+from .statuses import FINISHED, PROCESSABLE, Status, parse_status
+from .transitions import PROCESSING, REQUESTS, judge_report
 from .verdicts import APPLIED, Reason, Verdict, duplicate, refused, superseded
 
 
@@ -45,6 +45,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduler_job_ref: str = ""
     exit_code: int | None = None
     exit_signal: int | None = None
+    resources: e.Resources | None = None
+
+    pending_end: Status | None = None  #: the end that the run takes once its results are processed; None: nothing waits for that
+    processing_attempt: int = 0  #: the latest attempt at processing the run's results; 0 before the first
+    processing: bool = False  #: that attempt is under way, as far as is known
 
     creation_time: datetime | None = None
     execute_time: datetime | None = None
@@ -87,6 +92,7 @@ _NOT_BEGUN = {Status.SUBMITTED, Status.PAUSED, Status.ABORTED, Status.ERROR}
 """None of these says that the run was ever executing."""
 
 Changes = dict[str, Any]
+Processing = e.ResultsProcessingStarted | e.ResultsProcessed | e.ResultsProcessingFailed
 _NOTHING: Changes = {}
 
 
@@ -104,6 +110,8 @@ def _judge(job: Job, event: Event) -> tuple[Changes, Verdict]:
         return _NOTHING, _judge_nodes(job, data)
     if isinstance(data, e.StatusChanged):
         return _report(job, event, data)
+    if isinstance(data, e.ResultsProcessingStarted | e.ResultsProcessed | e.ResultsProcessingFailed):
+        return _process(job, event, data)
     name = type(data).__name__
     if name not in REQUESTS:
         return _NOTHING, refused(Reason.UNKNOWN)
@@ -153,13 +161,16 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
     verdict = judge_report(job.status, status, restarted=restarts > job.restarts)
     if not verdict.applied:
         return _NOTHING, verdict
+    if job.pending_end and status is not Status.RESULTS_READY:
+        return _NOTHING, superseded(Reason.RUN_ENDED)  # only how far the processing has come can be news
+    status, held = _hold_back(job, event, status)
     # An end is never late by its time: nothing comes after it, so only a clock that was set back can make it look so.
     by_time = event.source == job.status_source and job.status_time is not None and status not in FINISHED
     if restarts < job.restarts or (by_time and job.status_time is not None and event.time < job.status_time):
         return _NOTHING, superseded(Reason.LATE)
 
-    changes: Changes = {"status": status, "status_text": text, "restarts": restarts}
-    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal"):
+    changes: Changes = {"status": status, "status_text": text, "restarts": restarts, **held}
+    for name in ("progress", "scheduler_job_ref", "exit_code", "exit_signal", "resources"):
         if (value := getattr(data, name)) is not None:
             changes[name] = value
     if data.message is not None:
@@ -179,6 +190,54 @@ def _report(job: Job, event: Event, data: e.StatusChanged) -> tuple[Changes, Ver
     return changes, APPLIED
 
 
+def _hold_back(job: Job, event: Event, status: Status) -> tuple[Status, Changes]:
+    """Let a run that ended well wait for its results to be processed, when its job names a function for that: Results-Ready until then.
+
+    Of a run that a scheduler of ours has, only that scheduler's word counts, which comes after the output: a run that calls its own end
+    is Results-Ready too, but nothing is processed yet.
+    """
+    if job.created is None or not job.created.process_results_function or job.pending_end:
+        return status, _NOTHING
+    said_by_itself = event.source == e.CALLBACK_SOURCE
+    if status in PROCESSABLE and not (said_by_itself and not job.self_reporting):
+        return Status.RESULTS_READY, {"pending_end": status}
+    if status is Status.RESULTS_READY and job.self_reporting:
+        return status, {"pending_end": Status.COMPLETE}
+    return (Status.RESULTS_READY if status in PROCESSABLE else status), _NOTHING
+
+
+def _process(job: Job, event: Event, data: Processing) -> tuple[Changes, Verdict]:
+    """Judge a worker's word by its run and its attempt: of two workers that race, the later attempt counts."""
+    if data.run != job.run:
+        return _NOTHING, refused(Reason.UNKNOWN_RUN) if data.run > job.run else superseded(Reason.OLD_RUN)
+    verdict = PROCESSING[job.status]
+    if verdict.applied and job.pending_end is None:
+        verdict = refused(Reason.STILL_ACTIVE)  # the scheduler has not told the run's end yet
+    if not verdict.applied:
+        return _NOTHING, verdict
+    known = data.attempt == job.processing_attempt
+    if data.attempt < job.processing_attempt or (known and not job.processing):
+        return _NOTHING, superseded(Reason.OLD_ATTEMPT)
+    if known and isinstance(data, e.ResultsProcessingStarted):
+        return _NOTHING, superseded(Reason.UNCHANGED)
+
+    changes: Changes = {
+        "processing_attempt": data.attempt,
+        "processing": isinstance(data, e.ResultsProcessingStarted),
+        "status_source": event.source,
+        "status_time": event.time,
+    }
+    if data.message is not None:
+        changes["status_message"] = data.message
+    if isinstance(data, e.ResultsProcessed):
+        changes |= {"status": job.pending_end, "pending_end": None}
+        if job.pending_end is Status.COMPLETE and job.progress is not None:
+            changes["progress"] = 1.0
+    elif isinstance(data, e.ResultsProcessingFailed) and data.last:
+        changes |= {"status": Status.ERROR, "pending_end": None}
+    return changes, APPLIED
+
+
 def _change(job: Job, event: Event) -> tuple[Changes, Verdict]:
     data = event.data
     assert isinstance(data, e.JobChanged)
@@ -186,6 +245,8 @@ def _change(job: Job, event: Event) -> tuple[Changes, Verdict]:
     given = {f: v for f in data.__struct_fields__ if f != "job_id" and (v := getattr(data, f)) is not None}
     if job.run and given.keys() & {"scheduler", "condor", "dask", "workflow"}:
         return _NOTHING, refused(Reason.ALREADY_STARTED)
+    if job.pending_end and data.process_results_function == "":
+        return _NOTHING, refused(Reason.FIXED)  # the run waits for it: another one may take its place, and stopping ends the wait
     if data.name is not None:
         given["name"] = _name(job, data.name)
     created = replace(job.created, **given)
@@ -204,6 +265,10 @@ def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
         "scheduler_job_ref": "",
         "exit_code": None,
         "exit_signal": None,
+        "resources": None,
+        "pending_end": None,
+        "processing_attempt": 0,
+        "processing": False,
         "execute_time": event.time,
         "start_time": None,
         "completion_time": None,
@@ -211,8 +276,9 @@ def _begin_run(job: Job, event: Event) -> tuple[Changes, Verdict]:
 
 
 def _stop(job: Job, event: Event) -> tuple[Changes, Verdict]:
-    if job.self_reporting:
-        return {**_status(Status.ABORTED, event), "desired": "stop", "completion_time": job.completion_time or event.time}, APPLIED
+    if job.self_reporting or job.pending_end:  # no scheduler of ours has it, or has it any more
+        ended = {"desired": "stop", "completion_time": job.completion_time or event.time, "pending_end": None, "processing": False}
+        return {**_status(Status.ABORTED, event), **ended}, APPLIED
     return _want("stop", job)
 
 

@@ -13,10 +13,18 @@ import msgspec
 from msgspec import Meta
 
 MAX_NAME = 1024
+MAX_TRACEBACK = 65_536  #: characters
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Text = Annotated[str, Meta(max_length=8192)]
 JobId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
 Run = Annotated[int, Meta(ge=1, le=2_147_483_647)]
+
+Attempt = Annotated[int, Meta(ge=1, le=2_147_483_647)]
+_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+FunctionPath = Annotated[str, Meta(max_length=1024, pattern=rf"^({_NAME}(\.{_NAME})*(:{_NAME}(\.{_NAME})*|\.{_NAME}))?$(?!\n)")]
+"""A function of an app's code, as `package.module.function` or `package.module:function`; empty: none."""
+CALLBACK_SOURCE = "/jobledger/jobs/callback"
+"""The source of the reports that runs, or whoever runs them, make of themselves over HTTP."""
 
 JOB_TYPES = ("BASIC", "CONDOR", "CONDORWORKFLOW", "DASK")
 """The values of `job_type`. A BASIC job has no scheduler of ours: it, or whoever runs it, reports its status."""
@@ -32,6 +40,11 @@ class CondorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_files: list[Text] = []  #: paths in the sandbox that come back; empty: every new file
     attributes: dict[str, Text | int | float | bool] = {}  #: more submit commands; `+Name` sets a job ClassAd attribute
     num_jobs: Annotated[int, Meta(ge=1, le=100_000)] = 1  #: processes of the one cluster
+    pause_by: Annotated[str, Meta(pattern=r"^(hold|suspend)$(?!\n)")] = (
+        "hold"  #: suspend: what runs stops where it is and keeps its machine
+    )
+    hold_limit_s: Annotated[int, Meta(ge=0, le=315_360_000)] | None = None
+    """Held by HTCondor itself (not on request) for so many seconds, the run ends with an error. Absent: it stays Paused until released."""
 
 
 class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,6 +101,11 @@ class DaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     args: list[Any] = []  #: JSON values
     kwargs: dict[str, Any] = {}
     graph_file: Text = ""  #: a path in the workspace that holds a cloudpickled callable or collection
+    retries: Annotated[int, Meta(ge=0, le=1000)] = 0  #: how often it is tried again when it raises
+    resources: dict[str, Annotated[float, Meta(ge=0)]] = {}  #: what its worker must have of each, as workers declare it
+    workers: list[Text] = []  #: addresses, names of hosts: only these workers do it
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0  #: the highest is begun first
+    on_lost: Annotated[str, Meta(pattern=r"^(error|resubmit)$(?!\n)")] = "error"  #: what becomes of it when the scheduler has lost it
 
 
 class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -106,6 +124,7 @@ class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
     workflow: WorkflowSpec | None = None
+    process_results_function: FunctionPath = ""  #: what the app's own worker calls once a run has ended well, before it is Complete
 
 
 class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,6 +139,7 @@ class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     condor: CondorSpec | None = None
     dask: DaskSpec | None = None
     workflow: WorkflowSpec | None = None
+    process_results_function: FunctionPath | None = None
 
 
 class ExecuteRequested(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -169,6 +189,24 @@ class JobDeleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: Text = ""
 
 
+class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run asked for and used, as its scheduler measured it; what it does not say is absent.
+
+    Of several processes: times are sums over all of them, cores and sizes those of the process with the most.
+    """
+
+    cpus_asked: Annotated[float, Meta(ge=0)] | None = None
+    cpu_user_s: Annotated[float, Meta(ge=0)] | None = None
+    cpu_system_s: Annotated[float, Meta(ge=0)] | None = None
+    memory_asked_bytes: Annotated[int, Meta(ge=0)] | None = None
+    memory_used_bytes: Annotated[int, Meta(ge=0)] | None = None
+    disk_asked_bytes: Annotated[int, Meta(ge=0)] | None = None
+    disk_used_bytes: Annotated[int, Meta(ge=0)] | None = None
+    gpus_asked: Annotated[float, Meta(ge=0)] | None = None
+    wall_s: Annotated[float, Meta(ge=0)] | None = None  #: on machines, executions that were evicted included
+    hosts: Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=20)] = []  #: where it ran last, the first 20 of them
+
+
 class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A report: the run was seen to have this status.
 
@@ -187,6 +225,7 @@ class StatusChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     exit_code: int | None = None
     exit_signal: int | None = None
     evidence: dict[str, Any] = {}  #: what the reporter saw, such as the ClassAd attributes that it judged by
+    resources: Resources | None = None  #: what the run used so far; absent: as it was
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -226,6 +265,42 @@ class ResultsCollected(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     missing: list[Text] = []  #: files that were asked for and were not there
 
 
+class ResultsProcessingStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker of the job's app has begun to process the results of a run that waits for it.
+
+    `attempt` fences: it is higher than that of every attempt before, and what an earlier one says from now on no longer counts.
+    """
+
+    job_id: JobId
+    run: Run
+    attempt: Attempt
+    worker: Annotated[str, Meta(max_length=256)] = ""  #: which one, for people
+    message: Text | None = None  #: for people; absent: as it was
+
+
+class ResultsProcessed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The results of a run are processed. The run takes the end that was held back until now."""
+
+    job_id: JobId
+    run: Run
+    attempt: Attempt
+    worker: Annotated[str, Meta(max_length=256)] = ""
+    message: Text | None = None  #: for people; absent: as it was
+
+
+class ResultsProcessingFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt at processing a run's results has failed. After the last one the run has ended with an error."""
+
+    job_id: JobId
+    run: Run
+    attempt: Attempt
+    last: bool = False  #: it is not tried again
+    worker: Annotated[str, Meta(max_length=256)] = ""
+    error: Text = ""  #: the last line of the traceback, or what else went wrong
+    traceback: Annotated[str, Meta(max_length=MAX_TRACEBACK)] = ""
+    message: Text | None = None  #: for people; absent: as it was
+
+
 JobEvent = (
     JobCreated
     | JobChanged
@@ -239,5 +314,8 @@ JobEvent = (
     | StatusChanged
     | NodeStatusChanged
     | ResultsCollected
+    | ResultsProcessingStarted
+    | ResultsProcessed
+    | ResultsProcessingFailed
 )
 """Any event about a job."""

@@ -49,6 +49,9 @@ FINISHED = TERMINAL | {Status.RESULTS_READY}
 ACTIVE = frozenset({Status.SUBMITTED, Status.RUNNING, Status.PAUSED, Status.VARIOUS, Status.OTHER})
 """A scheduler, or the job itself, is at work on a run."""
 
+PROCESSABLE = frozenset({Status.COMPLETE, Status.VARIOUS_COMPLETE})
+"""Ends that leave results worth processing. A run takes one of these only after that, when its job names a function for it."""
+
 _BY_TEXT = {text.lower(): status for status in Status for text in (status.value, CODES[status])}
 
 

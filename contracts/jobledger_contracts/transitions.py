@@ -1,8 +1,9 @@
 """The transition table of a job: the fold, the exhaustive test and the diagram in the docs all read it.
 
-Two kinds of events move a job. A *request* asks for something; `REQUESTS` says, for each kind and status, whether it is granted.
+Three kinds of events move a job. A *request* asks for something; `REQUESTS` says, for each kind and status, whether it is granted.
 A *report* says what was seen; `REPORTS` says to which statuses one may lead within one execution, and `AFTER_RESTART` what is
-possible besides when the scheduler has begun the run's execution anew.
+possible besides when the scheduler has begun the run's execution anew. What a worker says of *processing* a run's results counts while
+the run waits for that; `PROCESSING` says what it is worth at other times, and `PROCESSED` where it may lead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .statuses import TERMINAL, Status
+from .statuses import PROCESSABLE, TERMINAL, Status
 from .verdicts import APPLIED, Reason, Verdict, refused, superseded
 
 S = Status
@@ -64,3 +65,20 @@ REQUESTS: Final[Mapping[str, Mapping[Status, Verdict]]] = {
     "JobDeleted": _row(_ENDS | {S.PENDING}, {}, Reason.STILL_ACTIVE),
 }
 """Kind of request -> status of the job -> verdict."""
+
+PROCESSING: Final[Mapping[Status, Verdict]] = {
+    status: superseded(Reason.RUN_ENDED)
+    if status in TERMINAL
+    else APPLIED
+    if status is S.RESULTS_READY
+    else refused(Reason.NOT_STARTED if status is S.PENDING else Reason.STILL_ACTIVE)
+    for status in Status
+}
+"""Status of the job -> verdict on a worker's word, whichever it is."""
+
+PROCESSED: Final[Mapping[str, frozenset[Status]]] = {
+    "ResultsProcessingStarted": frozenset({S.RESULTS_READY}),
+    "ResultsProcessed": PROCESSABLE,
+    "ResultsProcessingFailed": frozenset({S.RESULTS_READY, S.ERROR}),  # to be tried again, or for good
+}
+"""A worker's word that counts -> the statuses that it may lead to."""

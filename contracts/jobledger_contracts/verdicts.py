@@ -30,6 +30,7 @@ class Reason(StrEnum):
     STILL_ACTIVE = "still_active"  #: the run has not ended
     RUN_ENDED = "run_ended"  #: the run ended before
     OLD_RUN = "old_run"  #: about an earlier run
+    OLD_ATTEMPT = "old_attempt"  #: about an attempt at processing the results that another one has taken the place of
     UNKNOWN_RUN = "unknown_run"  #: about a run that was never asked for
     LATE = "late"  #: the reporter, or the run's later life, has been heard of since
     STEP_BACK = "step_back"  #: would lead back to a status that the run has left

@@ -91,6 +91,9 @@ class Condor(Part):
         write_atomically(folder / "condor_config", config)
         for name, identity in {"tokens.d/condor": "condor", "user.d/dagman": SUBMITTER}.items():
             self._write_token(folder / "etc" / name, identity)
+        program = folder / "condor_tail"  # where our service, which starts at the same time, looks for it
+        program.unlink(missing_ok=True)
+        program.symlink_to(self._root / "usr/bin/condor_tail")
         (folder / "log" / "MasterLog").unlink(missing_ok=True)
         argv: Argv = [self._root / "usr/sbin/condor_master", "-f"]
         # SIGQUIT is condor_master's fast shutdown: it takes its daemons and their jobs along.

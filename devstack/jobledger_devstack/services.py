@@ -106,6 +106,8 @@ class Service(Part):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         own = {"JOBLEDGER_HTTP_PORT": str(self.context.ports[self.name]), "JOBLEDGER_DATA_DIR": str(folder)}
+        if self.name == "schedulers" and self.context.options.has("condor"):
+            own["JOBLEDGER_CONDOR_TAIL"] = str(self.context.layout.condor / "condor_tail")
         self._told = context_environment(self.context)
         environment = {**_inherited(), **self._told, **own}
         return Launch([sys.executable, "-m", f"jobledger_{self.name}"], self.context.users.invoking, environment, folder, stop_grace_s=15)

@@ -2,9 +2,10 @@
 
     make demo          or: .venv/bin/python examples/water_network/demo.py [--groups 10]
 
-The pipes of a published water network are closed one after the other, in HTCondor jobs; some of them again in a Dask job, whose answers
-must be the same; and a BASIC job, run by nobody but this script, draws the map and reports its own status with curl. What you read here
-is what an app does: nothing below knows how Jobledger works inside.
+The pipes of a published water network are closed one after the other, by a workflow of HTCondor jobs that prepares the network, simulates
+groups of pipes side by side, and ranks and draws what they found. Some of the pipes are closed again by a Dask job; a BASIC job, run by
+nobody but this script, compares the answers and reports its own status with curl. What you read here is what an app does: nothing below
+knows how Jobledger works inside.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import Any
 import dask_job
 import report
 import simulate
-from progress import Board, console, stack_progress
+from progress import Board, console, stack_progress, waiting_for
 
-from jobledger import App, BasicJob, CondorJob, Connection, DaskJob, JobledgerError, JobManager
+from jobledger import App, BasicJob, CondorWorkflow, CondorWorkflowJobNode, Connection, DaskJob, Job, JobledgerError, JobManager
 from jobledger_devstack.errors import StackError
 from jobledger_devstack.model import Endpoints
 from jobledger_devstack.options import StackOptions
@@ -32,6 +33,7 @@ from jobledger_devstack.stack import Stack
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parents[1] / "out" / "water_network"
 NETWORK = "ky10"  # a real Kentucky system, anonymised; University of Kentucky, shipped with wntr
+RESULTS = ["closures.json", "ranking.csv", "map.png"]
 DASK_SAMPLE = 24  # the Dask job asks again about every so many-th pipe
 TIMEOUT_S = 900
 
@@ -67,33 +69,51 @@ def at_work(endpoints: Endpoints) -> bool:
         return any(job["job_type"] != "BASIC" for job in jobs)
 
 
-def prepare(python: str) -> dict[str, Any]:
-    """Write the network and its facts to the output folder."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    subprocess.run([python, HERE / "simulate.py", "prepare", NETWORK, OUT / "town.inp", OUT / "town.json"], cwd=OUT, check=True)
-    facts: dict[str, Any] = json.loads((OUT / "town.json").read_text())
-    return facts
+def build_workflow(jobs: JobManager, python: str, groups: int) -> CondorWorkflow:
+    """Prepare the network, close the pipes of each group, then rank and plot: each step takes the files that those before it have left."""
+    workflow = jobs.create_job(f"pipe criticality of {NETWORK}", job_type="CONDORWORKFLOW", scheduler="local-condor")
 
-
-def submit_condor(jobs: JobManager, python: str, groups: int) -> list[CondorJob]:
-    """One HTCondor job for each group of pipes."""
-    submitted = []
-    for group in range(1, groups + 1):
-        job = jobs.create_job(
-            name=f"closures {group:02} of {groups}",
-            job_type="CONDOR",
-            scheduler="local-condor",
-            remote_input_files=[HERE / "simulate.py", OUT / "town.inp", OUT / "town.json"],
+    def node(name: str, arguments: list[str], inputs: list[str | Path], outputs: list[str]) -> CondorWorkflowJobNode:
+        return CondorWorkflowJobNode(
+            name,
+            workflow,
+            executable=python,
+            arguments=arguments,
+            remote_input_files=inputs,
+            output_files=outputs,
+            environment={"MPLCONFIGDIR": "."},  # the jobs' user has no home; wntr brings matplotlib, which looks for one
             attributes={"request_memory": "512MB"},
+            retry=1,
         )
-        job.set_attribute("executable", python)
-        job.set_attribute("arguments", ["simulate.py", "close", "town.inp", "town.json", f"{group}/{groups}"])
-        job.set_attribute("transfer_output_files", ["closures.json"])
-        job.set_attribute("environment", {"MPLCONFIGDIR": "."})  # the jobs' user has no home; wntr brings matplotlib, which looks for one
-        job.extended_properties = {"group": group, "groups": groups}
-        job.execute()
-        submitted.append(job)
-    return submitted
+
+    simulate_py = HERE / "simulate.py"
+    town = ["town.inp", "town.json"]
+    prepare = node("prepare", ["simulate.py", "prepare", NETWORK, *town], [simulate_py], town)
+    prepared: list[str | Path] = [f"nodes/prepare/{file}" for file in town]
+    found = []
+    for group in range(1, groups + 1):
+        close = node(
+            f"close-{group}",
+            ["simulate.py", "close", *town, f"{group}/{groups}"],
+            [simulate_py, *prepared],
+            [f"closures-{group}.json"],
+        )
+        close.add_parent(prepare)
+        found.append(close)
+    answers = {f"closures-{group}.json": f"nodes/close-{group}/closures-{group}.json" for group in range(1, groups + 1)}
+    programs = [HERE / name for name in ("rank.py", "plot.py", "simulate.py")]
+    rank = node("rank", ["rank.py", "town.json", *answers], [*programs, "nodes/prepare/town.json", *answers.values()], RESULTS)
+    rank.add_parents(found)
+    return workflow
+
+
+def fetch(workflow: CondorWorkflow) -> tuple[dict[str, Any], list[report.Closure]]:
+    """Bring what the nodes have left to the output folder; return the network's facts and the ranked closures."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    for node, files in (("prepare", ["town.inp", "town.json"]), ("rank", RESULTS)):
+        for file in files:
+            workflow.download(f"run-{workflow.run}/nodes/{node}/{file}", OUT)
+    return json.loads((OUT / "town.json").read_text()), json.loads((OUT / "closures.json").read_text())
 
 
 def submit_dask(jobs: JobManager, facts: dict[str, Any]) -> DaskJob:
@@ -105,21 +125,25 @@ def submit_dask(jobs: JobManager, facts: dict[str, Any]) -> DaskJob:
     return job
 
 
-def draw_map(jobs: JobManager, python: str) -> BasicJob:
+def compare(jobs: JobManager, closures: list[report.Closure], again: list[report.Closure]) -> BasicJob:
     """A job that no scheduler runs: we do, and report as any program in any language can, by HTTP."""
-    job = jobs.create_job(name="draw the map", job_type="BASIC")
+    job = jobs.create_job(name="compare Dask with HTCondor", job_type="BASIC")
     job.execute()
     credential = job.callback_credential(expires_in_s=600)
     header = OUT / ".callback-header"
     header.touch(mode=0o600)
     header.write_text(credential.header)  # in a file: a command line can be read by everybody on this machine
     try:
-        curl(credential.callback_url, header, {"status": "Running", "message": "drawing", "progress": 0.1})
-        subprocess.run([python, HERE / "plot.py", OUT / "town.json", OUT / "closures.json", OUT / "map.png"], cwd=OUT, check=True)
-        curl(credential.callback_url, header, {"status": "Complete", "message": "map.png", "progress": 1.0})
+        curl(credential.callback_url, header, {"status": "Running", "message": "comparing", "progress": 0.1})
+        known = {closure["pipe"]: closure for closure in closures}
+        different = [closure["pipe"] for closure in again if closure != known[closure["pipe"]]]
+        if different:
+            curl(credential.callback_url, header, {"status": "Error", "message": f"they disagree about {', '.join(different)}"})
+            raise JobledgerError(f"Dask and HTCondor disagree about {', '.join(different)}")
+        said = f"the same people, junctions and hours for all {len(again)} pipes"
+        curl(credential.callback_url, header, {"status": "Complete", "message": said, "progress": 1.0})
     finally:
         header.unlink()
-    job.upload(OUT / "map.png")
     return job
 
 
@@ -132,40 +156,41 @@ def curl(url: str, header: Path, report: dict[str, Any]) -> None:
     console.print(f"  curl  {report['status']:<9} → {said.stdout.strip()}", style="dim", markup=False)
 
 
-def wait(jobs: JobManager, condor: list[CondorJob], again: DaskJob, facts: dict[str, Any]) -> None:
-    """Show how far the jobs are until they have all ended. Raises JobledgerError when one did not end well."""
-    with Board(condor, again, pipes=len(simulate.pipes_to_close(facts))) as board:
-        jobs.wait([*condor, again], timeout_s=TIMEOUT_S, on_change=board.update)
-    for job in [*condor, again]:
-        if job.status_code != "COM":
-            raise JobledgerError(f"{job.name!r} ended as {job.cached_status}: {job.status_message} (jobledger jobs history {job.id})")
+def well(job: Job) -> None:
+    """Raises JobledgerError when a job did not end well."""
+    if job.status_code != "COM":
+        raise JobledgerError(f"{job.name!r} ended as {job.cached_status}: {job.status_message} (jobledger jobs history {job.id})")
 
 
 def main() -> None:
     """Ask, wait, answer."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--groups", type=int, default=10, help="how many HTCondor jobs share the pipes (10)")
+    parser.add_argument("--groups", type=int, default=10, help="how many nodes of the workflow share the pipes (10)")
     groups = parser.parse_args().groups
     if shutil.which("curl") is None:
         raise JobledgerError("this demo reports a status with curl, which is not installed here (Debian: apt-get install curl)")
     began = time.monotonic()
     endpoints = start_stack()
-    facts = prepare(endpoints.jobs_python)
     ready = time.monotonic()
 
     with Connection.discover(home=Path(endpoints.home)) as connection:
         jobs = App("water_network", connection=connection).get_job_manager()
-        condor = submit_condor(jobs, endpoints.jobs_python, groups)
-        again = submit_dask(jobs, facts)
-        wait(jobs, condor, again, facts)
+        workflow = build_workflow(jobs, endpoints.jobs_python, groups)
+        workflow.execute()
+        with Board(workflow) as board:
+            jobs.wait([workflow], timeout_s=TIMEOUT_S, on_change=board.update)
+        well(workflow)
+        facts, closures = fetch(workflow)
 
-        closures = [closure for job in condor for closure in json.loads(job.read(f"run-{job.run}/closures.json"))]
-        report.save(closures, facts, OUT)
-        map_job = draw_map(jobs, endpoints.jobs_python)
+        again = submit_dask(jobs, facts)
+        with waiting_for(again):
+            jobs.wait([again], timeout_s=TIMEOUT_S)
+        well(again)
+        compare(jobs, closures, again.result())
+
         report.ranking(closures, facts)
-        report.agreement(closures, again.result())
-        report.history(condor[0])
-        report.what_next(endpoints, condor[0], map_job, OUT, started_s=ready - began, asked_s=time.monotonic() - ready)
+        report.history(workflow)
+        report.what_next(endpoints, workflow, OUT, started_s=ready - began, asked_s=time.monotonic() - ready)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,8 @@
-"""Draw the town: every pipe in the colour of what its closure costs. Runs in the jobs' environment, which has matplotlib.
-
-python plot.py town.json closures.json map.png
-"""
+"""Draw the town: every pipe in the colour of what its closure costs. Runs in the jobs' environment, which has matplotlib."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -132,8 +127,3 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     for height in heights:
         placed.append(max(height, placed[-1] + gap) if placed else height)
     return placed
-
-
-if __name__ == "__main__":
-    facts_file, closures_file, picture = map(Path, sys.argv[1:])
-    draw(json.loads(facts_file.read_text()), json.loads(closures_file.read_text()), picture)

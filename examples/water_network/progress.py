@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import ClassVar, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobledger import Job
+from jobledger import CondorWorkflow, Job, NodeView
 from jobledger_devstack.model import Snapshot
 from jobledger_devstack.view import Progress
 
@@ -32,19 +32,28 @@ def stack_progress() -> Iterator[Callable[[Snapshot], None]]:
     console.print(f"Everything is up after {time.monotonic() - began:.0f} s.\n")
 
 
-class Board:
-    """Jobs by status, closures done, how fast, and who is last."""
+@contextmanager
+def waiting_for(job: Job) -> Iterator[None]:
+    """One job, from here to its end."""
+    began = time.monotonic()
+    with console.status(f"Dask: {job.name}"):
+        yield
+    console.print(f"  dask  {job.name}: {job.cached_status} after {time.monotonic() - began:.0f} s", style="dim", markup=False)
 
-    def __init__(self, condor: Sequence[Job], dask: Job, pipes: int) -> None:
-        self._jobs: dict[str, Job] = {job.id: job for job in [*condor, dask]}
-        self._condor, self._dask, self._pipes = list(condor), dask, pipes
+
+class Board:
+    """The nodes of the workflow, step by step: a mark for each, in the colour of its status."""
+
+    STEPS: ClassVar = {"prepare": "prepare the network", "close": "close its pipes", "rank": "rank and plot"}
+
+    def __init__(self, workflow: CondorWorkflow) -> None:
+        self._workflow, self._nodes = workflow, dict[str, NodeView]()
         self._began = time.monotonic()
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-        self._said: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         console.rule("[bold]Closing pipes", align="left")
-        console.print(f"{self._pipes:,} pipes in {len(self._condor)} HTCondor jobs, a sample of them in a Dask job.")
+        console.print(f"A workflow of {self._workflow.num_jobs} nodes on HTCondor: {', '.join(self.STEPS.values())}.")
         if self._live:
             self._live.start()
         return self
@@ -54,31 +63,30 @@ class Board:
             self._live.stop()
         if kind is None:
             took = time.monotonic() - self._began
-            console.print(f"{self._done():,} closures on HTCondor in {took:.0f} s: {self._done() / took:.0f} a second.\n")
+            console.print(f"{self._workflow.name}: {self._workflow.cached_status} after {took:.0f} s.\n", markup=False)
 
     def update(self, job: Job) -> None:
-        """A job has changed."""
-        if self._live is None and self._said.get(job.id) != job.cached_status:
-            self._said[job.id] = job.cached_status
-            console.print(f"{time.monotonic() - self._began:5.0f} s  {job.name}: {job.cached_status}", markup=False)
-
-    def _done(self) -> int:
-        share = self._pipes / len(self._condor)
-        return round(sum(share * (1.0 if job.status_code == "COM" else job.progress or 0.0) for job in self._condor))
+        """Something has changed: look at all nodes."""
+        for node in self._workflow.nodes():
+            before = self._nodes.get(node.name)
+            self._nodes[node.name] = node
+            if self._live is None and node.status in ("Running", "Complete", "Error") and (before is None or before.status != node.status):
+                console.print(f"{time.monotonic() - self._began:5.0f} s  {node.name}: {node.message or node.status}", markup=False)
 
     def _draw(self) -> Group:
-        done, took = self._done(), time.monotonic() - self._began
-        counts = Counter(job.cached_status for job in self._jobs.values())
+        nodes = list(self._nodes.values())
+        counts = Counter(node.status for node in nodes)
         statuses = Text("  ").join(Text(f"{count} {status}", style=STYLES.get(status, "")) for status, count in sorted(counts.items()))
+        steps = Table.grid(padding=(0, 2))
+        for step, words in self.STEPS.items():
+            own = [node for node in nodes if node.name.partition("-")[0] == step]
+            done = sum(node.status == "Complete" for node in own)
+            marks = Text("").join(Text("\u25cf" if node.start_time else "\u25cb", style=STYLES.get(node.status, "")) for node in own)
+            steps.add_row(words, marks, f"{done} of {len(own)}")
         line = Table.grid(padding=(0, 2))
-        line.add_row(
-            ProgressBar(total=self._pipes, completed=done, width=30),
-            f"{done:,} of {self._pipes:,} closures",
-            f"{done / took:.0f}/s",
-            f"{took:.0f} s",
-        )
-        rows = Table.grid(padding=(0, 2))
-        running = [job for job in self._jobs.values() if job.cached_status == "Running"]
-        for job in sorted(running, key=lambda job: job.progress or 0.0)[:4]:
-            rows.add_row(Text("…", style="cyan"), job.name, job.status_message or "")
-        return Group(statuses, line, rows)
+        done = counts["Complete"]
+        line.add_row(ProgressBar(total=max(1, len(nodes)), completed=done, width=30), f"{done} of {len(nodes)} nodes", self._took())
+        return Group(statuses, steps, line)
+
+    def _took(self) -> str:
+        return f"{time.monotonic() - self._began:.0f} s"

@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from progress import console
+from rank import share
 from rich.table import Table
 from rich.text import Text
 
-from jobledger import Job, JobledgerError
+from jobledger import Job
 from jobledger_devstack.model import Endpoints
 
 Closure = dict[str, Any]
+FIRST, LAST = 10, 8  # entries of a long history that are shown
 VERDICTS = {"applied": "green", "duplicate": "dim", "superseded": "yellow", "refused": "red"}
 
 
-def ranked(closures: Sequence[Closure]) -> list[Closure]:
-    """The worst first; by name where they are equal, so that two runs give the same list."""
-    return sorted(closures, key=lambda closure: (-closure["person_hours"], -closure["junctions"], closure["pipe"]))
-
-
-def save(closures: Sequence[Closure], facts: dict[str, Any], out: Path) -> None:
-    """All closures as closures.json and ranking.csv."""
-    (out / "closures.json").write_text(json.dumps(ranked(closures), indent=1))
-    with (out / "ranking.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["rank", "pipe", "person_hours", "people", "junctions", "share", "length_m", "diameter_mm"])
-        for rank, closure in enumerate(ranked(closures), 1):
-            pipe = facts["pipes"][closure["pipe"]]
-            numbers = [closure[name] for name in ("person_hours", "people", "junctions")]
-            rows.writerow([rank, closure["pipe"], *numbers, f"{share(closure, facts):.4f}", pipe["length_m"], pipe["diameter_mm"]])
-
-
-def share(closure: Closure, facts: dict[str, Any]) -> float:
-    """The part of the town that has too little water in the worst hour."""
-    return float(closure["people"] / sum(facts["people"].values()))
-
-
 def ranking(closures: Sequence[Closure], facts: dict[str, Any]) -> None:
-    """The ten pipes that hurt most."""
+    """The ten pipes that hurt most: the first ones of what the workflow's last node has ranked."""
     hours, town = facts["closed_hours"], sum(facts["people"].values())
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("", "pipe", "diameter", "junctions", "people", "of the town", "person-hours"):
         table.add_column(heading, justify="left" if heading == "pipe" else "right")
-    for rank, closure in enumerate(ranked(closures)[:10], 1):
+    for rank, closure in enumerate(closures[:10], 1):
         diameter = f"{facts['pipes'][closure['pipe']]['diameter_mm']} mm"
         numbers = (f"{closure['people']:,}", f"{share(closure, facts):.1%}", f"{closure['person_hours']:,}")
         table.add_row(str(rank), closure["pipe"], diameter, str(closure["junctions"]), *numbers, style="bold" if rank == 1 else "")
@@ -64,28 +42,38 @@ def ranking(closures: Sequence[Closure], facts: dict[str, Any]) -> None:
     )
 
 
-def agreement(closures: Sequence[Closure], again: Sequence[Closure]) -> None:
-    """Dask's answers must be HTCondor's. Raises JobledgerError when they are not."""
-    known = {closure["pipe"]: closure for closure in closures}
-    if different := [closure["pipe"] for closure in again if closure != known[closure["pipe"]]]:
-        raise JobledgerError(f"Dask and HTCondor disagree about {', '.join(different)}")
-    console.print(f"Dask closed {len(again)} of these pipes too: the same people, junctions and hours for every one of them.\n")
-
-
 def history(job: Job) -> None:
     """What the ledger knows of one job: everything that anybody said, and what became of it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("position", "recorded", "who", "event", "says", "verdict"):
         table.add_column(heading, no_wrap=heading != "says", overflow="fold")
     entries = job.history()
-    for entry in entries:
+    for number, entry in enumerate(entries):
+        left_out = len(entries) - FIRST - LAST
+        if left_out > 1 and FIRST <= number < FIRST + left_out:
+            if number == FIRST:
+                table.add_row("...", "", "", "", f"{left_out} more: jobledger jobs history {job.id[:13]}", "", style="dim")
+            continue
         verdict = Text(f"{entry.verdict}: {entry.reason}" if entry.reason else entry.verdict, style=VERDICTS.get(entry.verdict, ""))
-        says = Text(" ".join(str(entry.data[name]) for name in ("name", "status", "message", "reason") if entry.data.get(name)))
+        says = Text(_nodes(entry.data["nodes"]) if "nodes" in entry.data else _words(entry.data))
         time = entry.recorded_at.astimezone().strftime("%H:%M:%S") if entry.recorded_at else ""
         table.add_row(entry.position, time, _who(entry.actor or entry.source), entry.type, says, verdict)
     console.rule(f"[bold]The history of {job.name!r}", align="left")
     console.print(table)
     console.print()
+
+
+def _words(data: dict[str, Any]) -> str:
+    return " ".join(str(data[name]) for name in ("name", "status", "message", "reason") if data.get(name))
+
+
+def _nodes(reports: Sequence[dict[str, Any]]) -> str:
+    """What one event says of several nodes."""
+    named: dict[str, list[str]] = {}
+    for report in reports:
+        named.setdefault(report["status"], []).append(report["node"])
+    shown = {status: names if len(names) <= 3 else [names[0], "...", names[-1]] for status, names in named.items()}
+    return "; ".join(f"{', '.join(names)}: {status}" for status, names in shown.items())
 
 
 def _who(actor: str) -> str:
@@ -94,13 +82,13 @@ def _who(actor: str) -> str:
     return f"run {name.rpartition('.')[2]}" if kind == "run" else name or actor
 
 
-def what_next(endpoints: Endpoints, job: Job, map_job: Job, out: Path, *, started_s: float, asked_s: float) -> None:
+def what_next(endpoints: Endpoints, job: Job, out: Path, *, started_s: float, asked_s: float) -> None:
     """Where everything is, and what to try."""
     console.rule("[bold]Everything is still running", align="left")
     table = Table.grid(padding=(0, 2))
     rows = {
-        "map": f"{out / 'map.png'}, and in the workspace of {map_job.name!r}",
-        "results": f"{out / 'ranking.csv'} and closures.json",
+        "map": str(out / "map.png"),
+        "results": f"{out / 'ranking.csv'} and closures.json; all output of all nodes is in the job's workspace",
         "jobs": f"{endpoints.jobs_url}/jobs",
         "their API": f"{endpoints.jobs_url}/jobs/openapi.json",
         "Dask": endpoints.dask_dashboard,
@@ -113,6 +101,7 @@ def what_next(endpoints: Endpoints, job: Job, map_job: Job, out: Path, *, starte
     short = job.id[:13]
     for command in (
         "jobledger jobs list",
+        f"jobledger jobs nodes {short}",
         f"jobledger jobs history {short}",
         f"jobledger jobs files {short}",
         f"jobledger jobs resubmit {short} --reason 'once more' && jobledger jobs watch {short}",

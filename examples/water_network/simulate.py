@@ -1,7 +1,7 @@
 """What one job does: close pipes one after the other and count who is left without enough water. Needs `wntr` and nothing else.
 
     python simulate.py prepare ky10 town.inp town.json        once: make one of wntr's published networks ready to be asked
-    python simulate.py close town.inp town.json 3/12          in a job: every 12th pipe, from the third on; writes closures.json
+    python simulate.py close town.inp town.json 3/12          in a job: every 12th pipe, from the third on; writes closures-3.json
 
 The hydraulics are EPANET's own engine, opened once and solved again for every closure. Demand is pressure driven: below the required
 pressure a junction gets only a part of what it asks for.
@@ -151,7 +151,7 @@ def main(argv: list[str]) -> None:
     pipes = pipes_to_close(facts)[part - 1 :: parts]
     began = time.monotonic()
     found = close_pipes(network, facts["people"], pipes, Reporter(len(pipes)))
-    Path("closures.json").write_text(json.dumps(found))
+    Path(f"closures-{part}.json").write_text(json.dumps(found))
     print(f"{len(found)} pipes closed one by one in {time.monotonic() - began:.1f} s")
 
 

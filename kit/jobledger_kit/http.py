@@ -13,6 +13,7 @@ An endpoint is `async def endpoint(request: Request) -> Response`, described by 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
@@ -128,10 +129,15 @@ def request_id_of(request: Request) -> str:
     return str(request.scope["jobledger.request_id"])
 
 
+def header_values(request: Request, name: bytes) -> list[str]:
+    """The values of a header, whose name is in small letters; straight from the scope, as every callback looks at three."""
+    return [value.decode("latin-1") for given, value in request.scope["headers"] if given == name]
+
+
 def traceparent_of(request: Request) -> str:
     """The caller's W3C trace context, empty when there is none or a bad one."""
-    text = request.headers.get("traceparent", "")
-    return text if _TRACEPARENT.match(text) else ""
+    given = header_values(request, b"traceparent")
+    return given[0] if given and _TRACEPARENT.match(given[0]) else ""
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -266,6 +272,8 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
 @cache
 def _list_fields(type_: Any) -> frozenset[str]:
     def is_list(hint: Any) -> bool:
+        if hasattr(hint, "__metadata__"):
+            return is_list(hint.__origin__)
         origin = get_origin(hint) or hint
         if isinstance(origin, type):
             return issubclass(origin, (list, tuple, set, frozenset))
@@ -291,6 +299,22 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
     """Answer with JSON; `content` is a struct, or bytes that are JSON already."""
     body = content if isinstance(content, bytes) else _ENCODER.encode(content)
     return Response(body, status, headers, JSON)
+
+
+def etag(*parts: str) -> str:
+    """A weak entity tag of an answer, from what changes when it does. What time alone changes, as a run time so far, does not count."""
+    return f'W/"{hashlib.blake2b(chr(0).join(parts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()}"'
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Say whether the caller has the answer of this tag already, by its If-None-Match."""
+    given = request.headers.get("if-none-match", "")
+    return given.strip() == "*" or tag.removeprefix("W/") in (one.strip().removeprefix("W/") for one in given.split(","))
+
+
+def not_modified(tag: str) -> Response:
+    """The answer to somebody who has it already."""
+    return Response(None, 304, {"etag": tag})
 
 
 STATUSES: Final[dict[type[JobledgerError], tuple[int, str, str]]] = {

@@ -35,7 +35,7 @@ from .database import DATABASE_AWAY
 from .deadletters import Fuse
 from .errors import Broken, CheckpointLost, Fenced
 from .pipeline import OnApplied, Pipeline, Prepared, React
-from .rawlog import RawLog, gaps_in
+from .rawlog import RawLog, gaps_in, stop_consumer
 from .store import LedgerStore
 
 POLL_MS: Final = 500
@@ -119,6 +119,7 @@ class Projector:
         }
         self._database, self._log = Outage(consumer, "database"), Outage(consumer, "log")
         self._changed = True  # the group has changed its mind since we last claimed
+        self._joining = True  # and has not yet said what is ours now
         self._cursor: dict[TopicPartition, int] = {}  # what is folded, committed or not
         self._commit: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -148,7 +149,7 @@ class Projector:
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             **self._options,
         )
-        self._changed = True
+        self._changed = self._joining = True
         consumer.subscribe([self._prefix + topic for topic in self._topics], listener=_Listener(self))
         try:
             await consumer.start()
@@ -161,7 +162,7 @@ class Projector:
 
     async def _loop(self, consumer: AIOKafkaConsumer, raw: RawLog) -> None:
         while True:
-            if self._changed:
+            if self._changed and not self._joining:
                 await self._take_over(consumer, raw)
             try:
                 polled = await raw.poll(self._cursor, POLL_MS, self._max_records)
@@ -238,14 +239,18 @@ class Projector:
             await task
 
     async def revoked(self) -> None:
-        """The group takes partitions away: let the batch in hand be committed, within a bound, and start no other."""
-        self._changed = True
+        """The group takes partitions away: let the batch in hand be committed, within a bound, and start no other.
+
+        Nothing is claimed before `assigned`: until then aiokafka still names the old partitions as ours, and to claim them once more
+        would take them from their next owner.
+        """
+        self._changed = self._joining = True
         if self._commit is not None:
             await asyncio.wait([self._commit], timeout=SETTLE_S)
 
     def assigned(self) -> None:
         """The group has assigned partitions."""
-        self._changed = True
+        self._changed, self._joining = True, False
 
     async def _take_over(self, consumer: AIOKafkaConsumer, raw: RawLog) -> None:
         """Claim what the group assigned, and read it from our checkpoints."""
@@ -309,7 +314,7 @@ class Projector:
     async def _stop(self, consumer: AIOKafkaConsumer) -> None:
         """Stop the consumer, and only then what was being told to the group: aiokafka shields a request under way, and nobody would see
         how it ended. Without connections it ends at once; what may go on for ever is aiokafka's trying again."""
-        await consumer.stop()
+        await stop_consumer(consumer)
         task, self._telling = self._telling, None
         if task is not None:
             await asyncio.wait([task], timeout=1)

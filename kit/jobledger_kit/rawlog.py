@@ -9,6 +9,7 @@ The same reading answers what a gap between offsets is: transaction markers and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -57,6 +58,20 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
             raise CorruptRecordException("a record batch of a format older than 2")
         self._cache_next()
         return _Batch(raw)
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer whole. aiokafka awaits the fetches that it has cancelled: one that was about to try again ends its `stop` half way,
+    with a CancelledError that nobody meant for us."""
+    task = asyncio.current_task()
+    assert task is not None
+    meant = task.cancelling()
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        await consumer._client.close()  # noqa: SLF001 - what it had not come to
+        if task.cancelling() > meant:
+            raise
 
 
 class RawLog:

@@ -33,7 +33,7 @@ from .errors import Broken, CheckpointLost, Unavailable
 from .lifecycle import last_resort
 from .pipeline import OnApplied, Pipeline, React
 from .projector import HEARTBEAT_MS, SESSION_TIMEOUT_MS, group_id
-from .rawlog import LogUnreadable, RawLog, gaps_in
+from .rawlog import LogUnreadable, RawLog, gaps_in, stop_consumer
 from .store import LedgerStore
 
 WITHIN_S: Final = 0.05  #: how long an agent step waits for more records
@@ -106,7 +106,7 @@ class FaustReactor:
             raise Unavailable(f"{self.consumer} has lost the log or the database: {error!r}") from error
         finally:
             self._pipeline.release()
-            await probe.stop()
+            await stop_consumer(probe)
 
     async def _count_partitions(self, probe: AIOKafkaConsumer) -> None:
         name = self._prefix + self._topic
@@ -137,7 +137,13 @@ class FaustReactor:
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread: reads only what is committed, and is stopped by no record."""
+    """Faust's consumer thread: reads only what is committed, is stopped by no record, and always by us."""
+
+    async def on_thread_stop(self) -> None:
+        consumer, self._consumer = self._consumer, None  # else Faust stops it in a way that can leave the thread, and its joiner, hanging
+        await super().on_thread_stop()
+        if consumer is not None:
+            await stop_consumer(consumer)
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)

@@ -228,6 +228,18 @@ class SchedulerSuite:
         await self.arrives(spec.run_id, Status.SUBMITTED, Status.RUNNING)
         await self.adapter.stop([spec.run_id], "enough")
 
+    async def test_a_suspended_run_keeps_its_place_and_goes_on(self) -> None:
+        spec = self.long()
+        await self.hand_over(spec)
+        await self.arrives(spec.run_id, Status.RUNNING)
+        await self.adapter.suspend([spec.run_id], "a moment")
+        seen = await self.arrives(spec.run_id, Status.PAUSED)
+        assert (seen.message, seen.restarts) == ("suspended", 0)
+        await self.adapter.release([spec.run_id], "go on")
+        seen = await self.arrives(spec.run_id, Status.RUNNING)
+        assert seen.restarts == 0
+        await self.adapter.stop([spec.run_id], "enough")
+
     async def test_asking_for_nothing_is_nothing(self) -> None:
         assert await self.adapter.submit([]) == []
         assert await self.adapter.observe([]) == []
@@ -355,6 +367,16 @@ class TestDask(SchedulerSuite):
 
     def impossible(self) -> RunSpec:
         return self._spec("not-there")
+
+    @closes
+    @pytest.mark.xfail(reason="Dask has no way to suspend a task", strict=True)
+    async def test_a_suspended_run_keeps_its_place_and_goes_on(self) -> None:
+        spec = self.long()
+        await self.hand_over(spec)
+        try:
+            await self.adapter.suspend([spec.run_id], "a moment")
+        finally:
+            await self.adapter.stop([spec.run_id], "enough")
 
     @closes
     @pytest.mark.xfail(reason="Dask has no way to hold a task", strict=True)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from jobledger_kit.config import ServiceSettings
+from jobledger_kit.migrations import migrations_of
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {
@@ -93,6 +94,12 @@ def test_no_service_uses_another_name_for_the_same_idea(service: str) -> None:
 def test_every_readme_of_a_service_says_what_it_owns_consumes_and_emits(service: str) -> None:
     text = (SERVICES[service].parent / "README.md").read_text(encoding="utf-8").lower()
     assert all(word in text for word in ("owns", "consumes", "emits"))
+
+
+@pytest.mark.parametrize("package", ["jobledger_kit", "jobledger_kit.access", *(f"jobledger_{service}" for service in SERVICES)])
+def test_migrations_are_numbered_without_gaps(package: str) -> None:
+    """Two branches that each took the next number meet here, and not in a service that does not start."""
+    assert migrations_of(package)
 
 
 def imports(path: Path) -> set[str]:

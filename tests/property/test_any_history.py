@@ -16,14 +16,15 @@ from jobledger_contracts import job
 from jobledger_contracts.envelope import Event, new_event
 from jobledger_contracts.examples import JOB_ID
 from jobledger_contracts.job import Job
-from jobledger_contracts.job_events import JobCreated, StatusChanged
+from jobledger_contracts.job_events import JobCreated, ResultsProcessed, ResultsProcessingStarted, StatusChanged
 from jobledger_contracts.recent import REMEMBERED_IDS
 from jobledger_contracts.statuses import TERMINAL, Status
 from jobledger_contracts.topics import ALL
+from jobledger_contracts.transitions import PROCESSED
 from jobledger_contracts.verdicts import Outcome, Reason, Verdict
 from tests.support.events import BEGIN
 from tests.support.given import FOLDS, folded, validate
-from tests.support.strategies import any_data, events, job_data, job_reports, job_requests, some_status
+from tests.support.strategies import any_data, events, functions, job_data, job_processing, job_reports, job_requests, some_status
 
 some_events = st.lists(events(job_data), max_size=25)
 
@@ -102,10 +103,10 @@ class JobLife(RuleBasedStateMachine):
             assert replace(self.state, version=before.version, recent_ids=before.recent_ids) == before
         return before, verdict
 
-    @initialize(scheduler=st.sampled_from(["", "pool"]))
-    def create(self, scheduler: str) -> None:
-        kind = "CONDOR" if scheduler else "BASIC"
-        _, verdict = self.say(JobCreated(job_id=JOB_ID, name="Flood", user="ada", label="hydro", job_type=kind, scheduler=scheduler))
+    @initialize(scheduler=st.sampled_from(["", "pool"]), function=functions)
+    def create(self, scheduler: str, function: str) -> None:
+        about: Any = {"job_type": "CONDOR" if scheduler else "BASIC", "scheduler": scheduler, "process_results_function": function}
+        _, verdict = self.say(JobCreated(job_id=JOB_ID, name="Flood", user="ada", label="hydro", **about))
         assert verdict.applied
 
     @rule(request=job_requests)
@@ -137,7 +138,25 @@ class JobLife(RuleBasedStateMachine):
     def end(self, end: Status) -> None:
         _, verdict = self.say(StatusChanged(job_id=JOB_ID, status=end.value), "/jobledger/schedulers/pool")
         if verdict.applied:
-            assert self.state.status is end
+            assert end in (self.state.status, self.state.pending_end)
+
+    @rule(said=job_processing)
+    def hear_a_worker(self, said: Any) -> None:
+        before, verdict = self.say(said, "/jobledger/jobs")
+        if verdict.applied:
+            assert before.pending_end is not None
+            assert before.processing_attempt <= said.attempt == self.state.processing_attempt
+            assert self.state.status in PROCESSED[type(said).__name__]
+
+    @rule()
+    def process_to_the_end(self) -> None:
+        if self.state.pending_end and not self.state.deleted:
+            about: Any = {"job_id": JOB_ID, "run": self.state.run, "attempt": self.state.processing_attempt + 1}
+            assert self.say(ResultsProcessingStarted(**about))[1].applied
+            before, verdict = self.say(ResultsProcessed(**about))
+            assert verdict.applied
+            assert self.state.status is before.pending_end
+            assert not self.say(ResultsProcessed(**about))[1].applied
 
     @invariant()
     def what_must_be_so(self) -> None:

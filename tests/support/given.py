@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from jobledger_contracts import cluster, job, scheduler, setting
 from jobledger_contracts.envelope import Event
 from jobledger_contracts.job import Job
-from jobledger_contracts.statuses import FINISHED, TERMINAL, Status
+from jobledger_contracts.statuses import FINISHED, PROCESSABLE, TERMINAL, Status
 from jobledger_contracts.transitions import REQUESTS
 from jobledger_contracts.verdicts import Outcome, Reason, Verdict
 
@@ -95,5 +95,9 @@ def validate(state: Job) -> None:
     assert len(state.recent_ids) <= state.version
     assert state.run_id == (f"{state.job_id}.{state.run}" if state.run else "")
     assert state.display_status
+    assert state.pending_end is None or (state.status is Status.RESULTS_READY and state.pending_end in PROCESSABLE)
+    assert not state.processing or (state.pending_end is not None and state.processing_attempt > 0)
+    assert state.processing_attempt == 0 or state.status in FINISHED
+    assert state.pending_end is None or (state.created is not None and bool(state.created.process_results_function))
     if state.status in TERMINAL:
         assert not REQUESTS["StopRequested"][state.status].applied

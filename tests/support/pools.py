@@ -44,6 +44,7 @@ def condor_settings(
         private_dir=private_dir,
         token=pool.mint_token(identity, 3600) if token is None else token,
         timeout_s=timeout_s,
+        condor_tail=str(pool.layout.condor / "condor_tail"),
     )
 
 

@@ -34,6 +34,8 @@ members = st.dictionaries(good_text, json_values, max_size=3)
 codes = st.none() | st.integers(-(2**31), 2**31)
 some_status = st.sampled_from([s.value for s in Status] + [s.code for s in Status]) | words
 
+functions = st.sampled_from(["", "flood.results:rank", "flood.results.plot"])
+
 _specs = st.builds(
     j.CondorSpec,
     executable=good_text,
@@ -62,6 +64,7 @@ _CREATED = {
     "scheduler": st.sampled_from(["", "pool"]),
     "condor": st.none() | _specs,
     "dask": st.none() | _graphs,
+    "process_results_function": functions,
 }
 
 job_reports = st.builds(
@@ -76,6 +79,7 @@ job_reports = st.builds(
     exit_code=codes,
     exit_signal=codes,
     evidence=members,
+    resources=st.none() | st.builds(j.Resources, cpu_user_s=st.none() | st.floats(0, 1e9), hosts=st.lists(words, max_size=2)),
 )
 job_requests = st.one_of(
     [
@@ -83,6 +87,12 @@ job_requests = st.one_of(
         for kind in (j.StopRequested, j.PauseRequested, j.ResumeRequested, j.ResubmitRequested, j.JobDeleted)
     ]
     + [st.builds(kind, job_id=_job) for kind in (j.ExecuteRequested, j.RefreshRequested)]
+)
+_attempt = {"job_id": _job, "run": st.integers(1, 3), "attempt": st.integers(1, 4), "worker": good_text, "message": st.none() | good_text}
+job_processing = st.one_of(
+    st.builds(j.ResultsProcessingStarted, **_attempt),
+    st.builds(j.ResultsProcessed, **_attempt),
+    st.builds(j.ResultsProcessingFailed, last=st.booleans(), error=good_text, traceback=good_text, **_attempt),
 )
 job_data = st.one_of(
     st.builds(j.JobCreated, **_CREATED),
@@ -94,10 +104,12 @@ job_data = st.one_of(
         scheduler=st.none() | st.sampled_from(["", "pool"]),
         condor=st.none() | _specs,
         extended_properties=st.none() | members,
+        process_results_function=st.none() | functions,
     ),
     job_requests,
     job_reports,
     job_reports,
+    job_processing,
     st.builds(j.ResultsCollected, job_id=_job, run=st.integers(1, 4), missing=st.lists(good_text, max_size=2)),
 )
 scheduler_data = st.one_of(

@@ -1,4 +1,4 @@
-"""`jobledger jobs files|get|put`."""
+"""`jobledger jobs files|get|put|tail`."""
 
 from __future__ import annotations
 
@@ -60,4 +60,16 @@ def files_commands(find: Callable[[Connection, str], Job]) -> list[click.Command
         for file in files:
             click.echo(job.upload(file, as_ or ""))
 
-    return [files, get, put]
+    @click.command("tail")
+    @click.argument("job_id")
+    @click.option("--follow", "-f", is_flag=True, help="Go on until the run is over.")
+    @click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
+    @click.option("--process", type=click.IntRange(min=0), default=0, help="Of a run with several processes: which, from 0.")
+    @connected
+    def tail(connection: Connection, job_id: str, follow: bool, stderr: bool, process: int) -> None:
+        """Show what the current run of a job writes, while it runs or after."""
+        for piece in find(connection, job_id).tail("stderr" if stderr else "stdout", follow=follow, process=process):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+
+    return [files, get, put, tail]

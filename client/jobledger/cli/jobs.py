@@ -8,12 +8,16 @@ import click
 import msgspec
 
 from jobledger.cli import show
+from jobledger.cli.bulk import act as act_on_many
+from jobledger.cli.bulk import create_many
 from jobledger.cli.files import files_commands
+from jobledger.cli.filters import filter_options, filter_query
 from jobledger.cli.output import as_json, connected, dump, dump_lines
 from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection
+from jobledger.dask_job import DaskJob
 from jobledger.errors import NotFound
-from jobledger.job_manager import JobManager, job_from_view
+from jobledger.job_manager import ORDERS, JobManager, job_from_view
 from jobledger.jobs import Job
 from jobledger.views import HistoryEntry, JobView
 
@@ -46,29 +50,41 @@ def find(connection: Connection, job_id: str) -> Job:
 
 
 @jobs.command("list")
-@click.option("--status", "-s", multiple=True, help="Only this status, by name or code; may be given again.")
-@click.option("--label", "-l", help="Only this app's.")
+@filter_options
+@click.option("--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @click.option(
-    "--type", "job_type", type=click.Choice(["BASIC", "CONDOR", "CONDORWORKFLOW", "DASK"], case_sensitive=False), help="Only this type."
+    "--order-by",
+    type=click.Choice(ORDERS[1:]),
+    default="creation_time",
+    show_default=True,
+    help="By execute_time and completion_time only jobs that have one are listed.",
 )
-@click.option("--user", "-u", help="Only this owner's.")
-@click.option("--group", help="Only this group's.")
-@click.option("--scheduler", help="Only on this scheduler.")
-@click.option("--name", "q", help="Only with this in the name.")
-@click.option("--limit", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many; the latest first.")
-@click.option("--oldest-first", is_flag=True, help="Begin with the oldest.")
+@click.option("--oldest-first", "--ascending", "ascending", is_flag=True, help="Begin with the oldest, or with A.")
 @as_json
 @connected
-def list_(connection: Connection, machine: bool, limit: int, oldest_first: bool, **filters: Any) -> None:
+def list_(connection: Connection, machine: bool, limit: int, order_by: str, ascending: bool, **filters: Any) -> None:
     """List jobs, the latest first."""
-    if filters["job_type"]:
-        filters["job_type"] = filters["job_type"].upper()
-    query = {**filters, "order_by": "creation_time" if oldest_first else "-creation_time"}
+    query = {**filter_query(filters), "order_by": order_by if ascending else f"-{order_by}"}
     found = list(connection.jobs.pages("/jobs", query, limit=limit))
     if machine:
         dump(found)
     else:
         show.job_table([msgspec.convert(item, JobView, strict=False) for item in found])
+
+
+@jobs.command()
+@click.option("--label", "-l", help="Only this app's.")
+@click.option("--user", "-u", help="This owner's.")
+@click.option("--group", help="This group's.")
+@as_json
+@connected
+def count(connection: Connection, machine: bool, **asked: str | None) -> None:
+    """Count jobs by status: your own, or, as an administrator, everybody's."""
+    counts = connection.jobs.get("/jobs/counts", {name: value for name, value in asked.items() if value})
+    if machine:
+        dump(counts)
+    else:
+        show.count_table(counts["statuses"], counts["total"])
 
 
 @jobs.command("show")
@@ -77,11 +93,11 @@ def list_(connection: Connection, machine: bool, limit: int, oldest_first: bool,
 @connected
 def show_(connection: Connection, job_id: str, machine: bool) -> None:
     """Show one job. JOB_ID may be cut short."""
-    view = find(connection, job_id).view
+    job = find(connection, job_id)
     if machine:
-        dump(view)
+        dump(job.view)
     else:
-        show.job_details(view)
+        show.job_details(job.view, job.dashboard_link if isinstance(job, DaskJob) else "")
 
 
 @jobs.command()
@@ -99,8 +115,14 @@ def show_(connection: Connection, job_id: str, machine: bool) -> None:
 )
 @click.option("--argument", "arguments", multiple=True, help="CONDOR: one argument; may be given again, in order.")
 @click.option("--set", "attributes", multiple=True, metavar="NAME=VALUE", help="CONDOR: a submit command such as request_memory=2GB.")
+@click.option("--processes", "num_jobs", type=click.IntRange(min=1, max=100_000), help="CONDOR: how many; `$(Process)` tells them apart.")
+@click.option("--suspend", is_flag=True, help="CONDOR: pausing stops it where it is and keeps its machine, instead of holding it.")
+@click.option(
+    "--hold-limit", "hold_limit_s", type=click.IntRange(min=0), help="CONDOR: held by the pool for so many seconds, it is an error."
+)
 @click.option("--function", help="DASK: MODULE:FUNCTION that the workers can import.")
 @click.option("--kwargs", metavar="JSON", help="DASK: the function's keyword arguments.")
+@click.option("--process-results", metavar="PACKAGE.MODULE:FUNCTION", help="What the app's worker calls when a run has ended well.")
 @click.option("--execute", is_flag=True, help="Ask for the first run at once.")
 @as_json
 @connected
@@ -116,12 +138,15 @@ def create(connection: Connection, machine: bool, execute: bool, name: str, labe
 
 def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
     """The attributes for a job of a type. Raises UsageError for options of another type."""
-    own = {"CONDOR": {"executable", "inputs", "arguments", "attributes"}, "DASK": {"function", "kwargs"}}
+    own = {
+        "CONDOR": {"executable", "inputs", "arguments", "attributes", "num_jobs", "suspend", "hold_limit_s"},
+        "DASK": {"function", "kwargs"},
+    }
     kind = job_type.upper()
     for other, options in own.items():
-        if other != kind and (wrong := sorted(name for name in options if asked[name])):
+        if other != kind and (wrong := sorted(name for name in options if asked[name] not in (None, False, "", ()))):
             raise click.UsageError(f"a {kind} job has no {', '.join(wrong)}: those belong to {other} jobs")
-    given = {"description": asked["description"], "scheduler": asked["scheduler"]}
+    given = {name: asked[name] for name in ("description", "scheduler")} | {"process_results_function": asked["process_results"]}
     if kind == "CONDOR":
         pairs = [text.partition("=") for text in asked["attributes"]]
         if bad := [name for name, equals, _ in pairs if not equals]:
@@ -130,6 +155,9 @@ def _given(job_type: str, asked: dict[str, Any]) -> dict[str, Any]:
             "executable": asked["executable"] or "",
             "remote_input_files": asked["inputs"],
             "arguments": asked["arguments"],
+            "num_jobs": asked["num_jobs"] or 1,
+            "pause_by": "suspend" if asked["suspend"] else "hold",
+            "hold_limit_s": asked["hold_limit_s"],
             "attributes": {name.strip(): value.strip() for name, _, value in pairs},
         }
     if kind == "DASK":
@@ -202,6 +230,23 @@ def history(connection: Connection, job_id: str, limit: int | None, machine: boo
 
 
 @jobs.command()
+@click.argument("job_id")
+@as_json
+@connected
+def traceback(connection: Connection, job_id: str, machine: bool) -> None:
+    """Show why processing a job's results failed: the latest attempt that did."""
+    job = find(connection, job_id)
+    failure = job.processing_failure()
+    if machine:
+        dump(failure)
+    elif failure is None:
+        click.echo(f"no attempt at processing the results of {job.name} has failed")
+    else:
+        click.echo(f"run {failure.run}, attempt {failure.attempt}, by {failure.worker}: {failure.error}")
+        click.echo(failure.traceback.rstrip("\n"))
+
+
+@jobs.command()
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait at most.")
 @as_json
@@ -243,6 +288,34 @@ def nodes(connection: Connection, job_id: str, status: tuple[str, ...], run: int
         show.node_table(found)
 
 
+@jobs.command("node-logs")
+@click.argument("job_id")
+@click.argument("node")
+@click.option("--only", type=click.Choice(["stdout", "stderr", "log"]), help="This one alone, as it is.")
+@click.option("--run", type=click.IntRange(min=1), help="Of this run; without it of the current one.")
+@connected
+def node_logs(connection: Connection, job_id: str, node: str, only: str | None, run: int | None) -> None:
+    """Print what a node of a workflow has written: stdout, stderr and HTCondor's log.
+
+    They are brought back when the run is over.
+    """
+    job = find(connection, job_id)
+    if not isinstance(job, CondorWorkflow):
+        raise click.UsageError(f"a {job.job_type} job has no nodes: CONDORWORKFLOW jobs have")
+    try:
+        texts = job.node_logs(node, run)
+    except KeyError:
+        raise click.UsageError(f"{job.name!r} has no node {node!r}: `jobledger jobs nodes {job_id}` lists them") from None
+    if not texts or (only and only not in texts):
+        why = "the run is not over yet" if not job.is_terminal and run in (None, job.run) else "it has not run, or left nothing"
+        raise click.ClickException(f"there is no {only or 'output'} of {node!r}: {why}")
+    if only:
+        click.echo(texts[only], nl=False)
+        return
+    for name, text in texts.items():
+        click.echo(f"==> {name} <==\n{text}" + ("" if text.endswith("\n") or not text else "\n"))
+
+
 def _say(job: Job, machine: bool, asked: str = "") -> None:
     """Show a job after a request, which may be accepted long before anything comes of it."""
     if machine:
@@ -251,5 +324,5 @@ def _say(job: Job, machine: bool, asked: str = "") -> None:
         show.change_line(job.view, asked)
 
 
-for command in files_commands(find):
+for command in (create_many, act_on_many, *files_commands(find)):
     jobs.add_command(command)

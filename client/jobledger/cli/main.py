@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobledger.cli import access, callback, dead_letters, jobs, pool, schedulers, settings
+from jobledger.cli import access, callback, dead_letters, events, jobs, pool, schedulers, settings, worker
 from jobledger.errors import (
     ApiError,
     InvalidArgument,
@@ -60,7 +60,7 @@ def cli() -> None:
 
 
 def _add_stack_commands(root: click.Group) -> None:
-    """`up`, `status`, `logs` and `down` exist where the package that runs a local stack is installed."""
+    """`up`, `status`, `logs`, `down` and `replay` exist where the package that runs a local stack is installed."""
     if importlib.util.find_spec("jobledger_devstack") is None:
         return
     from jobledger_devstack.commands import COMMANDS
@@ -72,7 +72,17 @@ def _add_stack_commands(root: click.Group) -> None:
 _add_stack_commands(cli)
 schedulers.schedulers.add_command(settings.settings)
 schedulers.schedulers.add_command(settings.assign)
-for part in (jobs.jobs, schedulers.schedulers, pool.pool, access.keys, access.whoami, dead_letters.dead_letters, callback.callback):
+for part in (
+    jobs.jobs,
+    schedulers.schedulers,
+    pool.pool,
+    access.keys,
+    access.whoami,
+    dead_letters.dead_letters,
+    events.events,
+    callback.callback,
+    worker.worker,
+):
     cli.add_command(part)
 
 

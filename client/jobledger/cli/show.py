@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from rich.text import Text
 from jobledger.cli.output import VERDICT_STYLES, console, duration, local, show_fields, show_table, status_text, width
 from jobledger.condor_workflow import NodeView
 from jobledger.views import HistoryEntry, JobView
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import ACTIVE, Status, parse_status
 
 
@@ -33,8 +34,14 @@ def job_table(views: Sequence[JobView]) -> None:
     show_table(columns, rows, nothing="no jobs")
 
 
-def job_details(view: JobView) -> None:
-    """Everything about one job that is not empty."""
+def count_table(counts: Mapping[str, int], total: int) -> None:
+    """How many jobs have which status."""
+    rows = [(status_text(status, Status(status).code), number) for status, number in counts.items()]
+    show_table((("status", "fixed"), ("jobs", "number")), [*rows, ("all", total)] if rows else [], nothing="no jobs")
+
+
+def job_details(view: JobView, dashboard: str = "") -> None:
+    """Everything about one job that is not empty; `dashboard` is where its scheduler's own pages show it."""
     times = (
         ("created", view.creation_time),
         ("asked to run", view.execute_time),
@@ -58,16 +65,51 @@ def job_details(view: JobView) -> None:
             ("run", view.run or None),
             ("exit code", view.exit_code),
             ("exit signal", view.exit_signal),
+            ("restarts", view.restarts or None),
             *((name, local(time)) for name, time in times),
             ("ran", duration(view.run_time_s)),
+            *resources(view.resources),
             ("properties", _compact(view.extended_properties)),
             ("HTCondor", _compact(view.condor)),
             ("Dask", _compact(view.dask)),
+            ("dashboard", dashboard),
             ("nodes", ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())),
+            ("results", processing(view)),
             ("workspace", view.workspace),
             ("position", view.position),
         ]
     )
+
+
+def processing(view: JobView) -> str:
+    """What processes the job's results, and how far that is."""
+    if not view.process_results_function or view.status_code != "RES":
+        return view.process_results_function
+    if view.processing:
+        return f"{view.process_results_function}, attempt {view.processing_attempt} is under way"
+    again = f"attempt {view.processing_attempt + 1} by " if view.processing_attempt else ""
+    return f"{view.process_results_function}, waits for {again}a worker of {view.label}"
+
+
+def resources(used: Resources | None) -> list[tuple[str, str]]:
+    """What a run used of what it asked for, one line each; nothing of what its scheduler did not measure."""
+    if used is None:
+        return []
+    cpu_s = None if used.cpu_user_s is None and used.cpu_system_s is None else (used.cpu_user_s or 0) + (used.cpu_system_s or 0)
+    cores = f"{used.cpus_asked:g} cores asked" if used.cpus_asked is not None else ""
+    return [
+        ("CPU", ", ".join(text for text in (f"{cpu_s:.1f} s used" if cpu_s is not None else "", cores) if text)),
+        ("memory", _used_of(used.memory_used_bytes, used.memory_asked_bytes)),
+        ("disk", _used_of(used.disk_used_bytes, used.disk_asked_bytes)),
+        ("GPUs", f"{used.gpus_asked:g} asked" if used.gpus_asked else ""),
+        ("on machines", duration(used.wall_s)),
+        ("hosts", ", ".join(used.hosts)),
+    ]
+
+
+def _used_of(used: int | None, asked: int | None) -> str:
+    parts = (("used", used), ("asked", asked))
+    return ", ".join(f"{value / 2**20:.0f} MiB {word}" for word, value in parts if value is not None)
 
 
 def node_table(nodes: Sequence[NodeView]) -> None:
@@ -131,6 +173,8 @@ def says(entry: HistoryEntry) -> str:
         return nodes_said(nodes)
     if files := data.get("files"):
         return f"{len(files)} files"
+    if attempt := data.get("attempt"):
+        return " ".join(str(text) for text in (f"attempt {attempt}", data.get("error") or data.get("worker") or "") if text)
     return str(data.get("reason") or data.get("name") or "")
 
 
@@ -151,7 +195,9 @@ def change_line(view: JobView, asked: str = "") -> None:
     """One line for a job as it stands now; `asked` says what was just asked of it, else it is said what has not come about yet."""
     waiting = {"pause": "asked to pause", "stop": "asked to stop"}  # a pool may hold a run by itself: then nobody asked to resume it
     said = asked or waiting.get(outstanding(view), "")
-    more = [view.status_message, "" if view.progress is None else f"{view.progress:.0%}", duration(view.run_time_s)]
+    nodes = ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())
+    progress = "" if view.progress is None else f"{view.progress:.0%}"
+    more = [view.status_message, progress, duration(view.run_time_s), nodes and f"nodes: {nodes}"]
     line = Text.assemble(
         view.id, f" {said}; " if said else " ", status_text(view.status, view.status_code), *(f"  {text}" for text in more if text)
     )

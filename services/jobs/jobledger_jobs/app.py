@@ -23,15 +23,20 @@ from jobledger_kit.keyring import RUN_CREDENTIAL_KEY, KeyRing
 from jobledger_kit.lifecycle import Part, http_part, run_service
 from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
+from jobledger_kit.tokens import Tokens
 from jobledger_kit.workspace import Workspaces
 
 from .admin import AdminRoutes
+from .bulk import Bulk
+from .bulk_routes import BulkRoutes
 from .callbacks import CallbackRoutes
 from .compatibility import CompatibilityRoutes
 from .config import JobsSettings
 from .feed import Feed
 from .files import FileRoutes
 from .node_routes import NodeRoutes
+from .processing import Processing
+from .processing_routes import ProcessingRoutes
 from .reactors import REFRESH, REMOVE_WORKSPACE, react
 from .reads import Reads
 from .reconciler import Reconciler, remove_folder
@@ -70,7 +75,8 @@ async def open_adapters(settings: JobsSettings, stack: AsyncExitStack) -> Adapte
         topic_prefix=settings.topic_prefix,
     )
     stack.push_async_callback(bus.stop)
-    access = Access(store.pool, KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY), clock=clock)
+    run_keys = KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY)
+    access = Access(store.pool, run_keys, clock=clock, tokens=Tokens.of(settings, clock))
     return Adapters(
         store, bus, Positions(store, CONSUMER), access, Workspaces(settings.workspaces_url, max_file_bytes=settings.max_upload_bytes), clock
     )
@@ -94,6 +100,8 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
         requests=requests, reads=reads, feed=feed, clock=clock, workspaces_url=settings.workspaces_url, partitions=settings.partitions
     )
     refreshes = _refreshes(settings, adapters)
+    bulk = Bulk(requests=requests, bus=adapters.bus, positions=adapters.positions, store=store, wait_s=wait_s)
+    many = BulkRoutes(bulk=bulk, reads=reads, view=jobs.view)
     callbacks = CallbackRoutes(
         requests=requests,
         refreshes=refreshes,
@@ -116,10 +124,18 @@ def build_api(settings: JobsSettings, adapters: Adapters, feed: Feed, checks: di
     tethys = compatibility.routes() if settings.tethys_callbacks else []
     files = FileRoutes(reads=reads, workspaces=adapters.workspaces, max_upload_bytes=settings.max_upload_bytes)
     nodes = NodeRoutes(reads=reads, store=store, workspaces=adapters.workspaces, partitions=settings.partitions)
+    processing = ProcessingRoutes(
+        processing=Processing(
+            leases=store, requests=requests, attempts=settings.processing_attempts, first_retry_s=settings.processing_retry_s
+        ),
+        reads=reads,
+        clock=clock,
+        workspaces_url=settings.workspaces_url,
+    )
     admin = AdminRoutes(access=adapters.access, clock=clock)
     letters = DeadLetterRoutes("jobs", DeadLetters(store.pool, CONSUMER), settings.partitions)
     return build_app(
-        [*admin.routes(), *letters.routes(), *jobs.routes(), *nodes.routes(), *files.routes(), *callbacks.routes(), *tethys],
+        [*(part for group in (admin, letters, processing, many, jobs, nodes, files, callbacks) for part in group.routes()), *tethys],
         adapters.access,
         noun="jobs",
         title=TITLE,

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from jobledger_contracts.ids import is_job_id
+from jobledger_contracts.job_events import CALLBACK_SOURCE
 from jobledger_kit.auth import Access
 from jobledger_kit.clock import Clock
 from jobledger_kit.credentials import RunClaims
@@ -33,6 +34,7 @@ from jobledger_kit.http import (
     Allow,
     decode_json,
     faults,
+    header_values,
     json_response,
     operation,
     principal_of,
@@ -45,7 +47,7 @@ from .domain.rights import Right
 from .inputs import CredentialBody, StatusReport
 from .reads import Reads
 from .refreshes import Asked, DelayQuery, Refreshes, check_delay
-from .requests import CALLBACK_SOURCE, Requests
+from .requests import Requests
 from .routes import KEY_HEADER, caller_of, job_id_of, viewer_of
 from .views import Credential, Reported
 
@@ -167,7 +169,7 @@ class CallbackRoutes:
 
 async def read_report(request: Request) -> StatusReport:
     """Read a callback's body: JSON, a form, or nothing at all. Raises InvalidRequest, UnsupportedMedia, TooLarge."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = "".join(header_values(request, b"content-type")[:1]).partition(";")[0].strip().lower()
     body = await read_body(request)
     if not body:
         return _NOTHING

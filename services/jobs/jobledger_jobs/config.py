@@ -17,7 +17,10 @@ class JobsSettings(ServiceSettings, frozen=True, kw_only=True):
     database_connections: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL, at most")] = 16
     max_lag: Annotated[int, Meta(ge=0, description="records that the projection may be behind and still count as ready")] = 100_000
     credential_max_age_s: Annotated[int, Meta(ge=60, description="longest life of a run's credential")] = 366 * 86_400
-
+    processing_attempts: Annotated[int, Meta(ge=1, le=1000, description="attempts at processing a run's results before it is an error")] = 5
+    processing_retry_s: Annotated[float, Meta(gt=0, le=300, description="wait before the second attempt; it doubles, to 300 s at most")] = (
+        10.0
+    )
     tethys_callbacks: Annotated[
         bool, Meta(description="take Tethys' callbacks, which are GETs that nobody signs: each asks to have a status looked up, no more")
     ] = False

@@ -5,6 +5,7 @@ Nothing here, and nothing in the rows, comes from a clock or a counter of ours: 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -54,11 +55,16 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str
     exit_code: int | None
     exit_signal: int | None
+    restarts: int
+    resources: str | None
     workspace: str
     extended_properties: str
     condor: str | None
     dask: str | None
     workflow: str | None
+    process_results_function: str
+    processing_attempt: int
+    processing: bool
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
@@ -101,13 +107,53 @@ class Share(msgspec.Struct, frozen=True, order=True):
     creation_time: datetime
 
 
+class SearchRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `job_search`: what lists are searched by."""
+
+    job_id: str
+    label: str
+    owner: str
+    name: str
+    properties: str
+
+
+class CountRow(msgspec.Struct, frozen=True, order=True):
+    """What is added to a row of `job_counts`."""
+
+    kind: str
+    name: str
+    label: str
+    status: str
+    partition: int
+    jobs: int
+
+
+class WaitingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `results_processing`, as far as the log says: a run whose results wait for a worker of its job's app."""
+
+    job_id: str
+    run: int
+    label: str
+    owner: str
+    attempt: int
+
+
+class WaitingChanges(msgspec.Struct, frozen=True):
+    """What one batch changes about the runs whose results wait. `over` are the jobs that have none of these any more."""
+
+    waiting: list[WaitingRow]
+    over: list[str]
+
+
 class RowChanges(msgspec.Struct, frozen=True):
-    """What one batch changes. `reshared` are the jobs whose shares are replaced by `shares`."""
+    """What one batch changes. `reshared` are the jobs whose shares and search rows are replaced by `shares` and `searched`."""
 
     jobs: list[JobRow]
     history: list[HistoryRow]
     reshared: list[str]
     shares: list[Share]
+    searched: list[SearchRow]
+    counts: list[CountRow]
 
 
 class SchedulerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +181,29 @@ def project(folded: Sequence[FoldedEvent]) -> RowChanges:
             reshared[job.job_id] = job
     jobs = [_job_row(last[job_id]) for job_id in sorted(last)]
     shares = [share for job_id in sorted(reshared) for share in _shares(reshared[job_id])]
-    return RowChanges(jobs, [_history_row(f) for f in folded], sorted(reshared), shares)
+    searched = [_search_row(job) for job_id in sorted(reshared) if not (job := reshared[job_id]).deleted]
+    return RowChanges(jobs, [_history_row(f) for f in folded], sorted(reshared), shares, searched, _counts(folded))
+
+
+def project_waiting(folded: Iterable[FoldedEvent]) -> WaitingChanges:
+    """Turn folded events about jobs into the runs whose results wait, or wait no more. Other jobs cost nothing."""
+    last: dict[str, Job] = {}
+    for f in folded:
+        if f.verdict.applied and (_waits(f.before) or _waits(f.after) or f.after.job_id in last):
+            last[f.after.job_id] = f.after
+    return WaitingChanges(
+        [_waiting_row(last[job_id]) for job_id in sorted(last) if _waits(last[job_id])],
+        [job_id for job_id in sorted(last) if not _waits(last[job_id])],
+    )
+
+
+def _waits(job: Job) -> bool:
+    return job.pending_end is not None and not job.deleted
+
+
+def _waiting_row(job: Job) -> WaitingRow:
+    assert job.created is not None
+    return WaitingRow(job_id=job.job_id, run=job.run, label=job.created.label, owner=job.created.user, attempt=job.processing_attempt)
 
 
 def project_schedulers(folded: Iterable[FoldedEvent]) -> list[SchedulerRow]:
@@ -151,6 +219,37 @@ def _shares(job: Job) -> list[Share]:
     if job.deleted or job.created is None or job.creation_time is None:
         return []
     return sorted({Share(job.job_id, group, job.creation_time) for group in job.created.groups})
+
+
+def _search_row(job: Job) -> SearchRow:
+    created = job.created
+    assert created is not None
+    return SearchRow(
+        job_id=job.job_id, label=created.label, owner=created.user, name=created.name, properties=_json(created.extended_properties)
+    )
+
+
+def _counts(folded: Sequence[FoldedEvent]) -> list[CountRow]:
+    """Count each job away from where it stood and to where it stands. A count that comes to nothing is kept: so batches do not matter."""
+    added: Counter[tuple[str, str, str, str, int]] = Counter()
+    for f in folded:
+        before, after = _counted(f.before), _counted(f.after)
+        if before == after:
+            continue
+        for keys, number in ((before, -1), (after, 1)):
+            for key in keys:
+                added[(*key, f.record.partition)] += number
+    return [CountRow(*key, number) for key, number in sorted(added.items())]
+
+
+def _counted(job: Job) -> set[tuple[str, str, str, str]]:
+    """Where a job is counted: kind, name, label and status."""
+    created, status = job.created, job.status.value
+    if created is None or job.deleted:
+        return set()
+    label = created.label
+    counted = {("any", "", "", status), ("any", "", label, status), ("owner", created.user, label, status)}
+    return counted | {("group", group, label, status) for group in created.groups}
 
 
 def _job_row(f: FoldedEvent) -> JobRow:
@@ -179,11 +278,16 @@ def _job_row(f: FoldedEvent) -> JobRow:
         scheduler_job_ref=job.scheduler_job_ref,
         exit_code=job.exit_code,
         exit_signal=job.exit_signal,
+        restarts=job.restarts,
+        resources=None if job.resources is None else _json(job.resources),
         workspace=created.workspace,
         extended_properties=_json(created.extended_properties),
         condor=None if created.condor is None else _json(created.condor),
         dask=None if created.dask is None else _json(created.dask),
         workflow=None if created.workflow is None else _json(created.workflow),
+        process_results_function=created.process_results_function,
+        processing_attempt=job.processing_attempt,
+        processing=job.processing,
         creation_time=job.creation_time,
         execute_time=job.execute_time,
         start_time=job.start_time,

@@ -1,111 +1,19 @@
--- Lists: `$1` the last creation time seen and `$2` the last job id seen, or a sentinel before the first page, so that every page runs
--- the same statement; a filter that is null is none. The pool that reads plans every execution with its values
--- (plan_cache_mode=force_custom_plan), so null filters vanish and a prepared statement never falls into the generic plan, which for
--- an owner of many jobs sorts them all. Indexes hold the first 256 characters of names, so each name is compared twice.
-
--- name: page_all_newest
--- A page of every job, newest first: what an admin sees.
-SELECT j.*, j.job_id::text AS id FROM jobs j
-WHERE NOT j.deleted AND (j.creation_time, j.job_id) < ($1, $2)
-  AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
-  AND ($4::text IS NULL OR (left(j.owner, 256) = left($4, 256) AND j.owner = $4))
-  AND ($5::text[] IS NULL OR j.status = ANY ($5))
-  AND ($6::text IS NULL OR j.job_type = $6)
-  AND ($7::text IS NULL OR j.scheduler = $7)
-  AND ($8::text IS NULL OR $8 = ANY (j.groups))
-  AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
-  AND ($10::timestamptz IS NULL OR j.creation_time < $10)
-  AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
-ORDER BY j.creation_time DESC, j.job_id DESC LIMIT $12
-
--- name: page_all_oldest
--- A page of every job, oldest first.
-SELECT j.*, j.job_id::text AS id FROM jobs j
-WHERE NOT j.deleted AND (j.creation_time, j.job_id) > ($1, $2)
-  AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
-  AND ($4::text IS NULL OR (left(j.owner, 256) = left($4, 256) AND j.owner = $4))
-  AND ($5::text[] IS NULL OR j.status = ANY ($5))
-  AND ($6::text IS NULL OR j.job_type = $6)
-  AND ($7::text IS NULL OR j.scheduler = $7)
-  AND ($8::text IS NULL OR $8 = ANY (j.groups))
-  AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
-  AND ($10::timestamptz IS NULL OR j.creation_time < $10)
-  AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
-ORDER BY j.creation_time, j.job_id LIMIT $12
-
--- name: page_visible_newest
--- A page of the jobs that `$13` owns or a group of `$14` may see, newest first: at most a page from each source, then the newest of them.
-WITH seen AS (
-    (SELECT j.creation_time, j.job_id FROM jobs j
-     WHERE NOT j.deleted AND left(j.owner, 256) = left($13::text, 256) AND j.owner = $13
-       AND (j.creation_time, j.job_id) < ($1, $2)
-       AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
-       AND ($4::text IS NULL OR j.owner = $4)
-       AND ($5::text[] IS NULL OR j.status = ANY ($5))
-       AND ($6::text IS NULL OR j.job_type = $6)
-       AND ($7::text IS NULL OR j.scheduler = $7)
-       AND ($8::text IS NULL OR $8 = ANY (j.groups))
-       AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
-       AND ($10::timestamptz IS NULL OR j.creation_time < $10)
-       AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
-     ORDER BY j.creation_time DESC, j.job_id DESC LIMIT $12)
-    UNION
-    SELECT s.creation_time, s.job_id FROM unnest($14::text[]) AS g (name) CROSS JOIN LATERAL (
-        SELECT j.creation_time, j.job_id FROM job_groups jg JOIN jobs j USING (job_id)
-        WHERE left(jg.group_name, 256) = left(g.name, 256) AND jg.group_name = g.name AND NOT j.deleted
-          AND (jg.creation_time, jg.job_id) < ($1, $2)
-          AND ($3::text IS NULL OR j.label = $3)
-          AND ($4::text IS NULL OR j.owner = $4)
-          AND ($5::text[] IS NULL OR j.status = ANY ($5))
-          AND ($6::text IS NULL OR j.job_type = $6)
-          AND ($7::text IS NULL OR j.scheduler = $7)
-          AND ($8::text IS NULL OR $8 = ANY (j.groups))
-          AND ($9::timestamptz IS NULL OR jg.creation_time >= $9)
-          AND ($10::timestamptz IS NULL OR jg.creation_time < $10)
-          AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
-        ORDER BY jg.creation_time DESC, jg.job_id DESC LIMIT $12) s
-)
-SELECT j.*, j.job_id::text AS id FROM seen JOIN jobs j USING (job_id)
-ORDER BY seen.creation_time DESC, seen.job_id DESC LIMIT $12
-
--- name: page_visible_oldest
--- A page of the jobs that `$13` owns or a group of `$14` may see, oldest first.
-WITH seen AS (
-    (SELECT j.creation_time, j.job_id FROM jobs j
-     WHERE NOT j.deleted AND left(j.owner, 256) = left($13::text, 256) AND j.owner = $13
-       AND (j.creation_time, j.job_id) > ($1, $2)
-       AND ($3::text IS NULL OR (left(j.label, 256) = left($3, 256) AND j.label = $3))
-       AND ($4::text IS NULL OR j.owner = $4)
-       AND ($5::text[] IS NULL OR j.status = ANY ($5))
-       AND ($6::text IS NULL OR j.job_type = $6)
-       AND ($7::text IS NULL OR j.scheduler = $7)
-       AND ($8::text IS NULL OR $8 = ANY (j.groups))
-       AND ($9::timestamptz IS NULL OR j.creation_time >= $9)
-       AND ($10::timestamptz IS NULL OR j.creation_time < $10)
-       AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
-     ORDER BY j.creation_time, j.job_id LIMIT $12)
-    UNION
-    SELECT s.creation_time, s.job_id FROM unnest($14::text[]) AS g (name) CROSS JOIN LATERAL (
-        SELECT j.creation_time, j.job_id FROM job_groups jg JOIN jobs j USING (job_id)
-        WHERE left(jg.group_name, 256) = left(g.name, 256) AND jg.group_name = g.name AND NOT j.deleted
-          AND (jg.creation_time, jg.job_id) > ($1, $2)
-          AND ($3::text IS NULL OR j.label = $3)
-          AND ($4::text IS NULL OR j.owner = $4)
-          AND ($5::text[] IS NULL OR j.status = ANY ($5))
-          AND ($6::text IS NULL OR j.job_type = $6)
-          AND ($7::text IS NULL OR j.scheduler = $7)
-          AND ($8::text IS NULL OR $8 = ANY (j.groups))
-          AND ($9::timestamptz IS NULL OR jg.creation_time >= $9)
-          AND ($10::timestamptz IS NULL OR jg.creation_time < $10)
-          AND ($11::text IS NULL OR strpos(lower(j.name), lower($11)) > 0)
-        ORDER BY jg.creation_time, jg.job_id LIMIT $12) s
-)
-SELECT j.*, j.job_id::text AS id FROM seen JOIN jobs j USING (job_id)
-ORDER BY seen.creation_time, seen.job_id LIMIT $12
+-- Lists have their statements in `listing.py`. The pool that reads plans every execution with its values
+-- (plan_cache_mode=force_custom_plan), so a prepared statement never falls into the generic plan, which for an owner of many jobs sorts
+-- them all. Indexes hold the first 256 characters of names, so each name is compared twice.
 
 -- name: job
 -- One job, deleted or not.
 SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = $1
+
+-- name: jobs
+-- Several jobs, deleted or not.
+SELECT j.*, j.job_id::text AS id FROM jobs j WHERE j.job_id = ANY ($1::uuid[])
+
+-- name: verdicts
+-- What the fold said of the events at several positions.
+SELECT h.partition, h.log_offset, h.outcome, h.reason FROM unnest($1::integer[], $2::bigint[]) AS r (partition, log_offset)
+JOIN history h USING (partition, log_offset)
 
 -- name: verdict
 -- What the fold said of the event at a position, and the type and job it is about.
@@ -146,26 +54,28 @@ SELECT name, type, health FROM schedulers WHERE usable ORDER BY name
 -- name: upsert_jobs
 -- Put the jobs of a batch where they now stand.
 INSERT INTO jobs (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
-    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
-    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
+    condor, dask, workflow, process_results_function, processing_attempt, processing, creation_time, execute_time, start_time, completion_time, deleted)
 SELECT r.job_id, r.version, r.partition, r.log_offset, r.name, r.description, r.owner,
     ARRAY(SELECT json_array_elements_text(r.groups::json)), r.label, r.job_type, r.status, r.status_text,
-    r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.workspace,
-    r.extended_properties::json, r.condor::json, r.dask::json, r.workflow::json, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
+    r.status_message, r.progress, r.run, r.desired, r.scheduler, r.scheduler_job_ref, r.exit_code, r.exit_signal, r.restarts, r.resources::json, r.workspace,
+    r.extended_properties::json, r.condor::json, r.dask::json, r.workflow::json,
+    r.process_results_function, r.processing_attempt, r.processing, r.creation_time, r.execute_time, r.start_time, r.completion_time, r.deleted
 FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
     $11::text[], $12::text[], $13::text[], $14::double precision[], $15::bigint[], $16::text[], $17::text[], $18::text[], $19::bigint[],
-    $20::bigint[], $21::text[], $22::text[], $23::text[], $24::text[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::timestamptz[],
-    $29::timestamptz[], $30::boolean[])
+    $20::bigint[], $21::bigint[], $22::text[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[],
+    $29::bigint[], $30::boolean[], $31::timestamptz[], $32::timestamptz[], $33::timestamptz[], $34::timestamptz[], $35::boolean[])
     AS r (job_id, version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
-    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
-    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
+    condor, dask, workflow, process_results_function, processing_attempt, processing, creation_time, execute_time, start_time, completion_time, deleted)
 ON CONFLICT (job_id) DO UPDATE SET (version, partition, log_offset, name, description, owner, groups, label, job_type, status, status_text,
-    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, workspace, extended_properties,
-    condor, dask, workflow, creation_time, execute_time, start_time, completion_time, deleted)
+    status_message, progress, run, desired, scheduler, scheduler_job_ref, exit_code, exit_signal, restarts, resources, workspace, extended_properties,
+    condor, dask, workflow, process_results_function, processing_attempt, processing, creation_time, execute_time, start_time, completion_time, deleted)
     = ROW (excluded.version, excluded.partition, excluded.log_offset, excluded.name, excluded.description, excluded.owner,
     excluded.groups, excluded.label, excluded.job_type, excluded.status, excluded.status_text, excluded.status_message,
     excluded.progress, excluded.run, excluded.desired, excluded.scheduler, excluded.scheduler_job_ref, excluded.exit_code,
-    excluded.exit_signal, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow, excluded.creation_time,
+    excluded.exit_signal, excluded.restarts, excluded.resources, excluded.workspace, excluded.extended_properties, excluded.condor, excluded.dask, excluded.workflow,
+    excluded.process_results_function, excluded.processing_attempt, excluded.processing, excluded.creation_time,
     excluded.execute_time, excluded.start_time, excluded.completion_time, excluded.deleted)
 WHERE jobs.version < excluded.version
 
@@ -190,6 +100,29 @@ DELETE FROM job_groups WHERE job_id = ANY ($1::uuid[])
 -- Say which groups may see which jobs.
 INSERT INTO job_groups (job_id, group_name, creation_time)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[])
+
+-- name: clear_search
+-- Forget what lists are searched by of these jobs, before it is said anew.
+DELETE FROM job_search WHERE job_id = ANY ($1::uuid[])
+
+-- name: insert_search
+-- Say what lists are searched by.
+INSERT INTO job_search (job_id, label, owner, name, properties)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
+
+-- name: add_counts
+-- Count jobs where they now stand.
+INSERT INTO job_counts (kind, name, label, status, partition, jobs)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bigint[])
+ON CONFLICT (kind, left(name, 256), left(label, 256), md5(name), md5(label), status, partition)
+DO UPDATE SET jobs = job_counts.jobs + excluded.jobs
+
+-- name: counts
+-- How many jobs of a kind and name, in one app or in all, have which status.
+SELECT status, sum(jobs)::bigint AS jobs FROM job_counts
+WHERE kind = $1 AND left(name, 256) = left($2::text, 256) AND name = $2
+  AND ($3::text IS NULL OR (left(label, 256) = left($3, 256) AND label = $3))
+GROUP BY status HAVING sum(jobs) > 0
 
 -- name: upsert_schedulers
 -- Put schedulers where they now stand.
@@ -229,3 +162,34 @@ ORDER BY number LIMIT $5
 -- name: count_nodes
 -- How many nodes of a run have which status.
 SELECT status, count(*) AS count FROM job_nodes WHERE job_id = $1 AND run = $2 GROUP BY status
+
+-- name: upsert_waiting
+-- Put the runs whose results wait where the log has them. A lease stays; of another run there is none yet.
+INSERT INTO results_processing AS known (job_id, run, label, owner, attempt)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
+ON CONFLICT (job_id) DO UPDATE SET run = excluded.run,
+    attempt = CASE WHEN known.run = excluded.run THEN greatest(known.attempt, excluded.attempt) ELSE excluded.attempt END,
+    due_at = CASE WHEN known.run = excluded.run THEN known.due_at ELSE '-infinity' END
+
+-- name: remove_waiting
+-- Let go of the jobs whose results wait no more.
+DELETE FROM results_processing WHERE job_id = ANY ($1::uuid[])
+
+-- name: claim_waiting
+-- Give at most `$3` runs of an app that are due, of one owner's if `$2` is not null, of one job's if `$4` is not null, to one who asks, for `$5` seconds.
+UPDATE results_processing w SET attempt = w.attempt + 1, due_at = now() + make_interval(secs => $5)
+FROM (
+    SELECT job_id FROM results_processing
+    WHERE left(label, 256) = left($1, 256) AND label = $1 AND due_at <= now() AND ($2::text IS NULL OR owner = $2)
+      AND ($4::uuid IS NULL OR job_id = $4)
+    ORDER BY due_at, job_id LIMIT $3 FOR UPDATE SKIP LOCKED
+) due
+WHERE w.job_id = due.job_id RETURNING w.job_id::text AS job_id, w.run, w.attempt
+
+-- name: lease_waiting
+-- Keep others away from a run for so many seconds, if the attempt is still the latest.
+UPDATE results_processing SET due_at = now() + make_interval(secs => $4) WHERE job_id = $1 AND run = $2 AND attempt = $3 RETURNING attempt
+
+-- name: return_waiting
+-- Take back an attempt that nobody was told of.
+UPDATE results_processing SET attempt = attempt - 1, due_at = now() + interval '1 second' WHERE job_id = $1 AND run = $2 AND attempt = $3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ import msgspec
 from jobledger_contracts import topics
 from jobledger_contracts.envelope import Event, Invalid, InvalidEvent, Record, decode, encode, new_event
 from jobledger_contracts.ids import Position, derived_id, new_job_id, partition_for
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
+from jobledger_contracts.job_events import CALLBACK_SOURCE, CondorSpec, DaskSpec, JobChanged, JobCreated, WorkflowSpec
 from jobledger_contracts.verdicts import Outcome, Reason, Verdict
 from jobledger_contracts.workflows import MAX_INLINE_BYTES, count_nodes
 from jobledger_kit.bus import Bus
@@ -44,7 +44,6 @@ from .views import Row
 Spec = TypeVar("Spec", CondorSpec, DaskSpec, WorkflowSpec)
 
 SOURCE: Final = "/jobledger/jobs"
-CALLBACK_SOURCE: Final = "/jobledger/jobs/callback"
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 REFUSALS: Final[dict[str, str]] = {
@@ -54,6 +53,9 @@ REFUSALS: Final[dict[str, str]] = {
     Reason.RUN_ENDED: "The job's run has ended.",
     Reason.NOT_PAUSED: "The job is not paused.",
     Reason.LATE: "The job was asked to stop before.",
+    Reason.OLD_RUN: "The job has another run since.",
+    Reason.OLD_ATTEMPT: "Another attempt at processing these results has begun, or this one was over.",
+    Reason.FIXED: "The results of the job's run wait to be processed: name another function, or stop the job.",
     Reason.OTHER_CONTENT: "A job with this id was created before with other content.",
 }
 """What a refusal means, in words."""
@@ -126,27 +128,27 @@ class Requests:
 
     async def create(self, body: CreateJob, caller: Caller) -> Settled:
         """Create a job. Raises Unprocessable, UnprocessableKey, Conflict, CreationUnknown and the bus's errors."""
+        event = await self.creation_event(body, caller)
+        try:
+            settled = await self._publish(event)
+        except OutcomeUnknown:
+            raise CreationUnknown(event.key) from None
+        return judge_creation(settled, caller.idempotency_key)
+
+    async def creation_event(self, body: CreateJob, caller: Caller, schedulers: Mapping[str, str] | None = None) -> Event:
+        """Check a wish for a job and state it. Raises Unprocessable, InvalidRequest, TooLarge.
+
+        `schedulers` are those that it may name, if they are known already.
+        """
         now = self._clock.now()
         owner = body.user or caller.viewer.user
         key = check_idempotency_key(caller.idempotency_key)
         job_id = derived_id("job", owner, key) if key else self._new_id(now)
         await self._check_spec(body.job_type, body.scheduler, body.condor, body.dask, body.workflow)
-        await self._check_scheduler(body.job_type, body.scheduler)
+        await self._check_scheduler(body.job_type, body.scheduler, schedulers)
         workflow = await self._check_in(job_id, body.workflow)
-        try:
-            # A new event each time: what tells a repetition from a key that is used twice is the content of the job, for ever.
-            settled = await self._publish(creation(body, owner, job_id, workflow), self._new_id(now), now, caller)
-        except OutcomeUnknown:
-            raise CreationUnknown(job_id) from None
-        if settled.verdict is None or settled.verdict.applied:
-            return settled
-        if settled.verdict.outcome is Outcome.DUPLICATE:
-            if settled.row is None or settled.row["deleted"]:
-                raise Conflict("The job that was created with this Idempotency-Key was deleted.")
-            return settled
-        if settled.verdict.reason == Reason.OTHER_CONTENT and key:
-            raise UnprocessableKey(key)
-        raise refusal(settled)
+        # A new event each time: what tells a repetition from a key that is used twice is the content of the job, for ever.
+        return self._event(creation(body, owner, job_id, workflow), self._new_id(now), now, caller)
 
     async def change(self, row: Row, body: ChangeJob, caller: Caller) -> Settled:
         """Change a job's attributes. Raises InvalidRequest when nothing is given, Unprocessable, Refused."""
@@ -182,10 +184,18 @@ class Requests:
 
     async def ask(self, data: Any, caller: Caller) -> Settled:
         """State a request about an existing job and wait for its verdict. Raises NotFound, Refused, Conflict, OutcomeUnknown."""
+        event = self.request_event(data, caller)
+        return await self.judge_request(await self._publish(event), event.id)
+
+    def request_event(self, data: Any, caller: Caller) -> Event:
+        """State a request about an existing job. Raises InvalidRequest, TooLarge."""
         now = self._clock.now()
         key = check_idempotency_key(caller.idempotency_key)
         event_id = repeatable_id(data, caller.viewer.user, key) if key else self._new_id(now)
-        settled = await self._publish(data, event_id, now, caller)
+        return self._event(data, event_id, now, caller)
+
+    async def judge_request(self, settled: Settled, event_id: str) -> Settled:
+        """Return what came of a request; a repetition is answered as at first. Raises NotFound, Refused."""
         if settled.verdict is not None and settled.verdict.reason is Reason.SAME_EVENT:
             settled = await self._as_at_first(settled, event_id)
         verdict = settled.verdict
@@ -196,7 +206,7 @@ class Requests:
     async def _as_at_first(self, settled: Settled, event_id: str) -> Settled:
         """Answer a repetition as the request was answered at first."""
         first = await self._store.first_verdict(settled.job_id, SOURCE, event_id)
-        return settled if first is None else msgspec.structs.replace(settled, verdict=_verdict(first))
+        return settled if first is None else msgspec.structs.replace(settled, verdict=verdict_of(first))
 
     async def report(self, data: Any, caller: Caller, source: str = CALLBACK_SOURCE) -> Position:
         """Put a callback into the log and return where it stands. Never waits for the projection. Raises the bus's errors."""
@@ -214,7 +224,7 @@ class Requests:
         (position,) = await self._bus.publish(event)
         return position
 
-    async def _publish(self, data: Any, event_id: str, now: datetime, caller: Caller) -> Settled:
+    def _event(self, data: Any, event_id: str, now: datetime, caller: Caller) -> Event:
         event = new_event(
             data,
             id=event_id,
@@ -225,25 +235,21 @@ class Requests:
             traceparent=caller.traceparent,
         )
         check_event(event)
-        (position,) = await self._bus.publish(event)
-        return await self._settle(data.job_id, position)
+        return event
 
-    async def _settle(self, job_id: str, position: Position) -> Settled:
+    async def _publish(self, event: Event) -> Settled:
+        (position,) = await self._bus.publish(event)
         if not await self._positions.wait(topics.JOBS, position, self._wait_s):
-            return Settled(job_id=job_id, position=position)
+            return Settled(job_id=event.key, position=position)
         said = await self._store.verdict(position)
         if said is None:
-            raise Conflict(
-                f"The request is in the log at {position}, but among the dead letters: an earlier event about this job cannot be read. "
-                "An administrator has to mend it."
-            )
-        row = await self._store.job(job_id)
-        return Settled(job_id=job_id, position=position, verdict=_verdict(said), row=row)
+            raise buried(position)
+        return Settled(job_id=event.key, position=position, verdict=verdict_of(said), row=await self._store.job(event.key))
 
-    async def _check_scheduler(self, job_type: str, scheduler: str) -> None:
+    async def _check_scheduler(self, job_type: str, scheduler: str, known: Mapping[str, str] | None = None) -> None:
         if not scheduler:
             return
-        fault = check_scheduler(job_type, scheduler, await self._store.usable_schedulers())
+        fault = check_scheduler(job_type, scheduler, await self._store.usable_schedulers() if known is None else known)
         raise_faults([fault] if fault else [])
 
     def _new_id(self, now: datetime) -> str:
@@ -265,6 +271,7 @@ def creation(body: CreateJob, owner: str, job_id: str, workflow: WorkflowSpec | 
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
         workflow=workflow,
+        process_results_function=body.process_results_function,
     )
 
 
@@ -280,6 +287,7 @@ def alteration(job_id: str, body: ChangeJob, workflow: WorkflowSpec | None = Non
         condor=_plain(body.condor, CondorSpec),
         dask=_plain(body.dask, DaskSpec),
         workflow=workflow,
+        process_results_function=body.process_results_function,
     )
 
 
@@ -325,13 +333,35 @@ def refusal(settled: Settled) -> NotFound | Refused:
     return Refused(REFUSALS.get(reason, f"Refused: {reason}.") + status, settled.verdict, position=str(settled.position))
 
 
+def judge_creation(settled: Settled, key: str) -> Settled:
+    """Return what came of a wish for a job. Raises UnprocessableKey, Conflict, Refused."""
+    if settled.verdict is None or settled.verdict.applied:
+        return settled
+    if settled.verdict.outcome is Outcome.DUPLICATE:
+        if settled.row is None or settled.row["deleted"]:
+            raise Conflict("The job that was created with this Idempotency-Key was deleted.")
+        return settled
+    if settled.verdict.reason == Reason.OTHER_CONTENT and key:
+        raise UnprocessableKey(key)
+    raise refusal(settled)
+
+
+def buried(position: Position) -> Conflict:
+    """The error for a request that was not folded."""
+    return Conflict(
+        f"The request is in the log at {position}, but among the dead letters: an earlier event about this job cannot be read. "
+        "An administrator has to mend it."
+    )
+
+
 def raise_faults(faults: list[Fault]) -> None:
     """Raise Unprocessable when there are any."""
     if faults:
         raise Unprocessable(errors=[FieldError(fault.path, fault.message) for fault in faults])
 
 
-def _verdict(row: Any) -> Verdict:
+def verdict_of(row: Row) -> Verdict:
+    """The verdict that a row of the history has."""
     return Verdict(Outcome(row["outcome"]), Reason(row["reason"]))
 
 

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from jobledger_contracts import job_events as e
 from jobledger_contracts.ids import Position, is_job_id, partition_for
+from jobledger_contracts.statuses import Status
 from jobledger_contracts.verdicts import Outcome
 from jobledger_kit import workspace
 from jobledger_kit.clock import Clock
@@ -28,7 +29,11 @@ from jobledger_kit.errors import (
 )
 from jobledger_kit.http import (
     classify,
+    etag,
+    header_values,
+    is_known,
     json_response,
+    not_modified,
     operation,
     principal_of,
     problem,
@@ -41,16 +46,17 @@ from jobledger_kit.sse import EventStream
 
 from .domain.rights import Right, Viewer
 from .feed import Feed, parse_position, parse_vector
-from .inputs import MAX_VECTOR_CHARS, ActionBody, ChangeJob, CreateJob, FeedQuery, HistoryQuery, JobQuery, ListQuery
+from .inputs import MAX_VECTOR_CHARS, ActionBody, ChangeJob, CountQuery, CreateJob, FeedQuery, HistoryQuery, JobQuery, ListQuery
 from .reads import Late, Reads
 from .requests import Caller, CreationUnknown, Requests, Settled
-from .views import Accepted, HistoryPage, JobPage, JobView, history_entry, job_view
+from .views import Accepted, HistoryPage, JobCounts, JobPage, JobView, history_entry, job_view
 
 POSITION_HEADER: Final = "jobledger-position"
 MAX_JOB_BYTES: Final = 32 * 2**20
 """Of a job's description: a workflow of 20,000 nodes has some 10 MB."""
 KEY_HEADER: Final = {"Idempotency-Key": "makes the request safe to repeat: the same key and content take effect once"}
 _RESUME_HEADER: Final = {"Last-Event-ID": "the id of the last event that was received; the answer begins behind it"}
+_MATCH_HEADER: Final = {"If-None-Match": "the ETag of an answer that you have: 304 when it would be the same"}
 _WRITE_ERRORS: Final = (NotFound, Forbidden, Refused, OutcomeUnknown)
 
 ACTIONS: Final[dict[str, tuple[Callable[[str, str], Any], str]]] = {
@@ -79,6 +85,7 @@ class JobRoutes:
         return [
             Route("/jobs", self.create_job, methods=["POST"]),
             Route("/jobs", self.list_jobs, methods=["GET"]),
+            Route("/jobs/counts", self.count_jobs, methods=["GET"]),
             Route("/jobs/events", self.all_events, methods=["GET"]),
             Route("/jobs/{job_id}", self.get_job, methods=["GET"]),
             Route("/jobs/{job_id}", self.change_job, methods=["PATCH"]),
@@ -113,17 +120,56 @@ class JobRoutes:
         first = settled.verdict is not None and settled.verdict.outcome is not Outcome.DUPLICATE
         return self._answer(settled, 201 if first else 200)
 
-    @operation("List the jobs that you may see", query=ListQuery, response=JobPage, errors=(Late,), tag="jobs")
+    @operation(
+        "List the jobs that you may see",
+        description="Lists by the columns of an index, page by page. By `execute_time` and `completion_time` are only jobs that have one.",
+        query=ListQuery,
+        headers=_MATCH_HEADER,
+        responses={200: JobPage, 304: None},
+        errors=(Late,),
+        tag="jobs",
+    )
     async def list_jobs(self, request: Request) -> Response:
         query = read_query(request, ListQuery)
         await self._reads.fresh(self._position(query.after))
         rows, cursor = await self._reads.page(viewer_of(principal_of(request)), query)
-        return json_response(JobPage(items=[self._view(row) for row in rows], next_cursor=cursor))
+        tag = etag(*(f"{row['id']}@{row['partition']}:{row['log_offset']}" for row in rows), cursor or "")
+        if is_known(request, tag):
+            return not_modified(tag)
+        return json_response(JobPage(items=[self.view(row) for row in rows], next_cursor=cursor), headers={"etag": tag})
 
-    @operation("Look at a job", query=JobQuery, response=JobView, errors=(NotFound, Late), tag="jobs")
+    @operation(
+        "Count jobs by status",
+        description="Your own, those of a group of yours, or, for administrators, everybody's. The counts are kept, not counted.",
+        query=CountQuery,
+        headers=_MATCH_HEADER,
+        responses={200: JobCounts, 304: None},
+        errors=(Forbidden, Late),
+        tag="jobs",
+    )
+    async def count_jobs(self, request: Request) -> Response:
+        query = read_query(request, CountQuery)
+        await self._reads.fresh(self._position(query.after))
+        counts = await self._reads.counts(viewer_of(principal_of(request)), query)
+        tag = etag(*(f"{status}={number}" for status, number in sorted(counts.items())))
+        if is_known(request, tag):
+            return not_modified(tag)
+        statuses = {status.value: counts[status] for status in Status if status in counts}
+        return json_response(JobCounts(total=sum(counts.values()), statuses=statuses), headers={"etag": tag})
+
+    @operation(
+        "Look at a job",
+        query=JobQuery,
+        headers=_MATCH_HEADER,
+        responses={200: JobView, 304: None},
+        errors=(NotFound, Late),
+        tag="jobs",
+    )
     async def get_job(self, request: Request) -> Response:
         await self._reads.fresh(self._position(read_query(request, JobQuery).after))
-        return json_response(self._view(await self._reads.job(job_id_of(request), viewer_of(principal_of(request)))))
+        row = await self._reads.job(job_id_of(request), viewer_of(principal_of(request)))
+        tag = etag(f"{row['partition']}:{row['log_offset']}")
+        return not_modified(tag) if is_known(request, tag) else json_response(self.view(row), headers={"etag": tag})
 
     @operation(
         "Change a job's attributes",
@@ -223,9 +269,10 @@ class JobRoutes:
         if settled.verdict is None or settled.row is None:
             accepted = Accepted(id=settled.job_id, position=str(settled.position))
             return json_response(accepted, 202 if settled.verdict is None else status, headers)
-        return json_response(self._view(settled.row), status, headers)
+        return json_response(self.view(settled.row), status, headers)
 
-    def _view(self, row: Any) -> JobView:
+    def view(self, row: Any) -> JobView:
+        """Show a job's row."""
         return job_view(row, workspace=workspace.workspace_url(self._workspaces_url, row["id"]), now=self._clock.now())
 
     def _position(self, text: str | None) -> Position | None:
@@ -245,7 +292,7 @@ def viewer_of(principal: Principal) -> Viewer:
 def caller_of(request: Request) -> Caller:
     """On whose behalf a request comes. Raises InvalidRequest for two Idempotency-Keys."""
     principal = principal_of(request)
-    keys = request.headers.getlist("idempotency-key")
+    keys = header_values(request, b"idempotency-key")
     if len(keys) > 1:
         raise InvalidRequest(errors=[FieldError("Idempotency-Key", "given more than once")])
     return Caller(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import asyncpg
 import msgspec
@@ -19,8 +18,22 @@ from jobledger_kit.queries import load_queries
 from jobledger_kit.store import LedgerStore
 
 from .domain.rights import Viewer
+from .listing import JobFilter, page_statement
 from .node_projection import NodeCounts, NodeRow, RunKey, node_reports, node_row, project_nodes
-from .projection import FoldedEvent, HistoryRow, JobRow, RowChanges, SchedulerRow, project, project_schedulers
+from .projection import (
+    CountRow,
+    FoldedEvent,
+    HistoryRow,
+    JobRow,
+    RowChanges,
+    SchedulerRow,
+    SearchRow,
+    WaitingChanges,
+    WaitingRow,
+    project,
+    project_schedulers,
+    project_waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,32 +41,17 @@ if TYPE_CHECKING:
 CONSUMER: Final = "jobs"
 """The name under which this service's checkpoints and dead letters stand."""
 
-Order = Literal["newest", "oldest"]
-Keyset = tuple[datetime, str]
-"""Creation time and id of the last job of the page before."""
-
-BEFORE_FIRST: Final[Mapping[Order, Keyset]] = {
-    "newest": (datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff"),
-    "oldest": (datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000"),
-}
-"""Sentinels: page one is a page after these, so every page runs the same statement. asyncpg writes the last and the first moment that
-Python has as infinity and -infinity."""
+HistoryOrder = Literal["newest", "oldest"]
 
 READ_TIMEOUT_S: Final = 10.0
 
 
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which of the visible jobs are wanted. None: any."""
+class Claimed(msgspec.Struct, frozen=True):
+    """A run that somebody has leased in order to process its results. The attempt tells it from earlier leases."""
 
-    label: str | None = None
-    owner: str | None = None
-    statuses: Sequence[str] | None = None
-    job_type: str | None = None
-    scheduler: str | None = None
-    group: str | None = None
-    created_after: datetime | None = None  #: at or after
-    created_before: datetime | None = None
-    name_contains: str | None = None
+    job_id: str
+    run: int
+    attempt: int
 
 
 class JobsStore(LedgerStore):
@@ -61,6 +59,8 @@ class JobsStore(LedgerStore):
 
     schema = "jobs"
     package = "jobledger_jobs"
+    projected = ("jobs", "job_groups", "job_nodes", "job_search", "job_counts", "history", "schedulers")
+    idle_rows: ClassVar[Mapping[str, str]] = {"job_counts": "jobs = 0"}
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -73,6 +73,7 @@ class JobsStore(LedgerStore):
         jobs = [f for f in batch.folded if f.record.topic == topics.JOBS]
         await self._write_jobs(connection, project(jobs))
         await self._write_nodes(connection, jobs)
+        await self._write_waiting(connection, project_waiting(jobs))
         schedulers = project_schedulers(f for f in batch.folded if f.record.topic == topics.SCHEDULERS)
         if schedulers:
             await connection.execute(self._queries["upsert_schedulers"], *_columns(SchedulerRow, schedulers))
@@ -84,6 +85,11 @@ class JobsStore(LedgerStore):
             await connection.execute(self._queries["upsert_jobs"], *_columns(JobRow, changes.jobs))
         if changes.reshared:
             await connection.execute(self._queries["clear_shares"], changes.reshared)
+            await connection.execute(self._queries["clear_search"], changes.reshared)
+        if changes.searched:
+            await connection.execute(self._queries["insert_search"], *_columns(SearchRow, changes.searched))
+        if changes.counts:
+            await connection.execute(self._queries["add_counts"], *_columns(CountRow, changes.counts))
         if changes.shares:
             await connection.execute(
                 self._queries["insert_shares"],
@@ -91,6 +97,12 @@ class JobsStore(LedgerStore):
                 [share.group_name for share in changes.shares],
                 [share.creation_time for share in changes.shares],
             )
+
+    async def _write_waiting(self, connection: Connection, changes: WaitingChanges) -> None:
+        if changes.waiting:
+            await connection.execute(self._queries["upsert_waiting"], *_columns(WaitingRow, changes.waiting))
+        if changes.over:
+            await connection.execute(self._queries["remove_waiting"], changes.over)
 
     async def _write_nodes(self, connection: Connection, folded: Sequence[FoldedEvent]) -> None:
         reports = node_reports(folded)
@@ -118,6 +130,15 @@ class JobsStore(LedgerStore):
         rows = await self._fetch("job", job_id)
         return rows[0] if rows else None
 
+    async def jobs(self, job_ids: Sequence[str]) -> dict[str, asyncpg.Record]:
+        """The rows of those of these jobs that there are, also of deleted ones."""
+        return {row["id"]: row for row in await self._fetch("jobs", job_ids)}
+
+    async def verdicts(self, positions: Sequence[Position]) -> dict[Position, asyncpg.Record]:
+        """What the fold said of the events at these positions, where one was folded."""
+        rows = await self._fetch("verdicts", [p.partition for p in positions], [p.offset for p in positions])
+        return {Position(row["partition"], row["log_offset"]): row for row in rows}
+
     async def verdict(self, position: Position) -> asyncpg.Record | None:
         """What the fold said of the event at a position; None when no event was folded from there."""
         rows = await self._fetch("verdict", position.partition, position.offset)
@@ -128,16 +149,21 @@ class JobsStore(LedgerStore):
         rows = await self._fetch("first_verdict", job_id, source, event_id)
         return rows[0] if rows else None
 
-    async def page(self, viewer: Viewer, wanted: JobFilter, order: Order, behind: Keyset | None, limit: int) -> list[asyncpg.Record]:
-        """At most `limit` jobs that the viewer may see, behind a keyset (None: from the first)."""
-        moment, job_id = behind or BEFORE_FIRST[order]
-        arguments = [moment, job_id, wanted.label, wanted.owner, wanted.statuses, wanted.job_type, wanted.scheduler, wanted.group]
-        arguments += [wanted.created_after, wanted.created_before, wanted.name_contains, limit]
-        if viewer.sees_all:
-            return await self._fetch(f"page_all_{order}", *arguments)
-        return await self._fetch(f"page_visible_{order}", *arguments, viewer.user, sorted(viewer.groups))
+    async def page(
+        self, viewer: Viewer, wanted: JobFilter, order_by: str, behind: Sequence[Any] | None, limit: int
+    ) -> list[asyncpg.Record]:
+        """At most `limit` jobs that the viewer may see, behind a keyset (None: from the first). See `listing.page_statement`."""
+        statement, arguments = page_statement(viewer, wanted, order_by, behind, limit)
+        with database_away():
+            return await self.pool.fetch(statement, *arguments, timeout=READ_TIMEOUT_S)
 
-    async def history(self, job_id: str, order: Order, behind: int | None, limit: int) -> list[asyncpg.Record]:
+    async def counts(self, kind: str, name: str, label: str | None) -> dict[str, int]:
+        """How many jobs have which status: of everybody (kind `any`), of an owner or of a group; of one app, or (None) of all."""
+        if kind == "any" and label is None:
+            label = ""
+        return {row["status"]: row["jobs"] for row in await self._fetch("counts", kind, name, label)}
+
+    async def history(self, job_id: str, order: HistoryOrder, behind: int | None, limit: int) -> list[asyncpg.Record]:
         """At most `limit` of a job's events behind a sequence number (None: from the first)."""
         if behind is None:
             behind = (1 << 63) - 1 if order == "newest" else 0
@@ -158,6 +184,21 @@ class JobsStore(LedgerStore):
     async def node_counts(self, job_id: str, run: int) -> dict[str, int]:
         """How many nodes of a run have each status; empty when nothing was reported of them."""
         return {row["status"]: row["count"] for row in await self._fetch("count_nodes", job_id, run)}
+
+    # --- leases on results that wait ---
+
+    async def claim_results(self, label: str, owner: str | None, job_id: str | None, limit: int, lease_s: float) -> list[Claimed]:
+        """Lease at most `limit` runs of an app whose results wait. When the answer is lost, the leases run out."""
+        rows = await self._fetch("claim_waiting", label, owner, limit, job_id, lease_s)
+        return [Claimed(row["job_id"], row["run"], row["attempt"]) for row in sorted(rows, key=lambda row: str(row["job_id"]))]
+
+    async def lease_results(self, claimed: Claimed, lease_s: float) -> bool:
+        """Keep others away for so long. False: another attempt has begun, or nothing waits any more."""
+        return bool(await self._fetch("lease_waiting", claimed.job_id, claimed.run, claimed.attempt, lease_s))
+
+    async def return_results(self, claimed: Claimed) -> None:
+        """Take back an attempt that nobody was told of."""
+        await self._fetch("return_waiting", claimed.job_id, claimed.run, claimed.attempt)
 
     async def usable_schedulers(self) -> dict[str, str]:
         """The schedulers that a job may name: name -> type."""

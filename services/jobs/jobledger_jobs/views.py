@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from jobledger_contracts.ids import run_id
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import CODES, Status
 from jobledger_kit.auth import KeyInfo
+from jobledger_kit.errors import FieldError
 from jobledger_kit.workspace import Entry
 
 from .node_projection import NodeCounts
@@ -47,12 +49,17 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     scheduler_job_ref: str
     exit_code: int | None
     exit_signal: int | None
+    restarts: int  #: executions of the run that were over before this one, such as evictions
+    resources: Resources | None  #: what the run asked for and used, told at its end
     workspace: str
     extended_properties: JsonObject
     condor: JsonObject | None
     dask: JsonObject | None
     workflow: JsonObject | None  #: a large one is in the job's folder, and this names it
     node_counts: dict[str, int] | None  #: of the current run: how many nodes have which status
+    process_results_function: str
+    processing_attempt: int  #: of the current run: the latest attempt at processing its results, 0 before the first
+    processing: bool  #: that attempt is under way
     creation_time: datetime
     execute_time: datetime | None
     start_time: datetime | None
@@ -68,6 +75,9 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     type: str  #: JOB, SUBDAG or FINAL; empty when the workflow cannot be read any more
     parents: list[str] | None
+    stdout: str = ""  #: its file in the run's folder of the workspace, when the run has ended; empty when it has none
+    stderr: str = ""
+    log: str = ""  #: HTCondor's log of it
     status: str
     status_code: str
     restarts: int = 0
@@ -93,6 +103,13 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[JobView]
     next_cursor: str | None = None
+
+
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs there are, and how many of them have each status."""
+
+    total: int
+    statuses: dict[str, int]
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,11 +165,53 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     position: PositionText
 
 
+class BulkItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of one of many requests: as it would have been answered alone, `status` being the answer's HTTP status."""
+
+    status: int
+    id: str = ""
+    position: str = ""
+    job: JobView | None = None
+    type: str = ""  #: of the problem, when there is one
+    detail: str = ""
+    reason: str = ""  #: why the fold refused
+    errors: list[FieldError] = []
+
+
+class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of many requests, in their order."""
+
+    items: list[BulkItem]
+    failed: int  #: how many of them were not done
+    more: bool = False  #: the filter chooses more jobs than were asked
+
+
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
     """The report is in the log at `position`; or, `scheduled`, the look at the status is noted for later, without a position yet."""
 
     success: bool | Literal["scheduled"]
     position: PositionText | None = None
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose results are yours to process until the lease runs out. `run` and `attempt` go into every word about it."""
+
+    job: JobView
+    run: int
+    attempt: int
+    lease_s: float
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker was given; empty when nothing waits."""
+
+    items: list[Claim]
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True):
+    """It is yours for so much longer."""
+
+    lease_s: float
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,11 +225,12 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom the presented key belongs to."""
+    """Whom the presented key or token belongs to."""
 
     user: str
     groups: list[str]
     admin: bool
+    service: bool
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,12 +283,17 @@ def job_view(row: Row, *, workspace: str, now: datetime) -> JobView:
         scheduler_job_ref=row["scheduler_job_ref"],
         exit_code=row["exit_code"],
         exit_signal=row["exit_signal"],
+        restarts=row["restarts"],
+        resources=None if row["resources"] is None else msgspec.json.decode(row["resources"], type=Resources),
         workspace=row["workspace"] or workspace,
         extended_properties=_raw(row["extended_properties"]),
         condor=_raw_or_none(row["condor"]),
         dask=_raw_or_none(row["dask"]),
         workflow=_raw_or_none(row["workflow"]),
         node_counts=node_counts(row),
+        process_results_function=row["process_results_function"],
+        processing_attempt=row["processing_attempt"],
+        processing=row["processing"],
         creation_time=utc(row["creation_time"]),
         execute_time=utc(row["execute_time"]),
         start_time=started,

@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -28,6 +29,7 @@ from jobledger_kit.lifecycle import Part, http_part, run_service
 from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
 from jobledger_kit.seal import Sealer
+from jobledger_kit.tokens import Tokens
 
 from .adapters import open_adapter, open_view
 from .adapters.htcondor_ssh.host_keys import shown_key
@@ -39,6 +41,7 @@ from .config import SchedulersSettings
 from .first_aid import FirstAid
 from .inspection import Inspection
 from .lane import Backoff
+from .output_routes import OutputRoutes
 from .pool_routes import PoolRoutes
 from .reactors import react
 from .reconciler import Reconciler
@@ -86,7 +89,7 @@ async def open_adapters(settings: SchedulersSettings, stack: AsyncExitStack) -> 
         topic_prefix=settings.topic_prefix,
     )
     stack.push_async_callback(bus.stop)
-    access = Access(store.pool, run_keys, clock=clock)
+    access = Access(store.pool, run_keys, clock=clock, tokens=Tokens.of(settings, clock))
     return Adapters(store, bus, access, run_keys, vault, Positions(store, JOBS_CONSUMER), Positions(store, REGISTRY_CONSUMER), clock)
 
 
@@ -107,6 +110,8 @@ def adapter_settings(state: Scheduler, credentials: Credentials, private_dir: Pa
         password=credentials.password,
         private_key=credentials.private_key,
         private_key_pass=credentials.private_key_pass,
+        certificate=credentials.certificate,
+        ca_certificate=credentials.ca_certificate,
     )
 
 
@@ -142,15 +147,30 @@ def _looking(settings: SchedulersSettings) -> Callable[[Scheduler, Credentials],
     return look
 
 
-def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str, Check], inspection: Inspection) -> Application:
-    """Build the HTTP application over the adapters."""
+def build_reading(settings: SchedulersSettings, adapters: Adapters) -> Inspection:
+    """Build what reads the output of runs that are not over."""
+    return Inspection(store=adapters.store, vault=adapters.vault, clock=adapters.clock, open_view=_connecting(settings))
 
+
+def _connecting(settings: SchedulersSettings) -> Callable[[Scheduler, Credentials], SchedulerAdapter]:
     def connect(state: Scheduler, credentials: Credentials) -> SchedulerAdapter:
-        checking: Any = Checking(state, credentials, settings.data_dir / "checks", open_adapter)
+        opened = partial(_open_adapter, settings)
+        checking: Any = Checking(state, credentials, settings.data_dir / "checks", opened)
         adapter: SchedulerAdapter = checking
         return adapter
 
-    first_aid = FirstAid(connect=connect, open_view=_looking(settings), ask_key=shown_key, clock=adapters.clock)
+    return connect
+
+
+def _open_adapter(settings: SchedulersSettings, how: AdapterSettings) -> SchedulerAdapter:
+    return open_adapter(msgspec.structs.replace(how, condor_tail=settings.condor_tail))
+
+
+def build_api(
+    settings: SchedulersSettings, adapters: Adapters, checks: dict[str, Check], inspection: Inspection, reading: Inspection
+) -> Application:
+    """Build the HTTP application over the adapters."""
+    first_aid = FirstAid(connect=_connecting(settings), open_view=_looking(settings), ask_key=shown_key, clock=adapters.clock)
     registry = Registry(
         store=adapters.store,
         bus=adapters.bus,
@@ -173,9 +193,10 @@ def build_api(settings: SchedulersSettings, adapters: Adapters, checks: dict[str
     )
     routes = SchedulerRoutes(registry=registry, store=adapters.store)
     setting_routes = SettingRoutes(settings=app_settings, store=adapters.store)
+    output = OutputRoutes(inspection=reading, store=adapters.store, consumer=JOBS_CONSUMER)
     letters = DeadLetterRoutes("schedulers", DeadLetters(adapters.store.pool), settings.partitions)
     return build_app(
-        [*letters.routes(), *setting_routes.routes(), *routes.routes(), *PoolRoutes(inspection=inspection).routes()],
+        [*letters.routes(), *setting_routes.routes(), *routes.routes(), *PoolRoutes(inspection=inspection).routes(), *output.routes()],
         adapters.access,
         noun="schedulers",
         title=TITLE,
@@ -235,9 +256,8 @@ def reconciler_part(settings: SchedulersSettings, adapters: Adapters) -> Part:
         jobs_positions=adapters.jobs_positions,
         registry_positions=adapters.registry_positions,
     )
-    stop = reconciler.stop
 
-    async def run() -> None:
+    async def catch_up() -> None:
         consumers = {topics.JOBS: JOBS_CONSUMER, topics.SCHEDULERS: REGISTRY_CONSUMER, topics.SETTINGS: REGISTRY_CONSUMER}
         backoff = Backoff()
         while True:
@@ -255,9 +275,12 @@ def reconciler_part(settings: SchedulersSettings, adapters: Adapters) -> Part:
                 await backoff.wait()
         await caught_up(adapters.store, consumers, ends)
         log.info("Caught up with the log", action="caught_up")
-        await reconciler.run()
 
-    return Part(name="reconciler", run=run, stop=stop, stop_timeout_s=8.0)
+    async def run() -> None:
+        if await reconciler.unless_stopped(catch_up()):
+            await reconciler.run()
+
+    return Part(name="reconciler", run=run, stop=reconciler.stop, stop_timeout_s=8.0)
 
 
 async def serve(settings: SchedulersSettings) -> int:
@@ -276,8 +299,9 @@ async def serve(settings: SchedulersSettings) -> int:
             parts += [Part(name="jobs-positions", run=adapters.jobs_positions.run), reconciler_part(settings, adapters)]
         if settings.role in ("all", "api"):
             inspection = build_inspection(settings, adapters)
-            parts.append(Part(name="inspection", run=inspection.run))
-            app = build_api(settings, adapters, checks, inspection)
+            reading = build_reading(settings, adapters)
+            parts += [Part(name="inspection", run=inspection.run), Part(name="reading", run=reading.run)]
+            app = build_api(settings, adapters, checks, inspection, reading)
         else:
             app = build_app([], adapters.access, noun="schedulers", title=TITLE, checks=checks, access_log=settings.access_log)
         parts.append(http_part(app, host=settings.http_host, port=settings.http_port, data_dir=settings.data_dir))

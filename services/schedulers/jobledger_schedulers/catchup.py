@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from jobledger_kit.errors import Unavailable
+from jobledger_kit.rawlog import stop_consumer
 from jobledger_kit.store import LedgerStore
 
 from .lane import Backoff
@@ -41,7 +42,7 @@ async def log_ends(
     except (KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(what="Kafka") from error
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return {(where.topic.removeprefix(topic_prefix), where.partition): end for where, end in ends.items()}
 
 

@@ -25,6 +25,9 @@ class SchedulersSettings(ServiceSettings, frozen=True, kw_only=True):
     health_interval_s: Annotated[float, Meta(gt=0, description="how often a scheduler without runs is asked whether it is there")] = 15.0
     slow_answer_s: Annotated[float, Meta(gt=0, description="a scheduler that takes longer to say that it is there is degraded")] = 3.0
     lane_lease_s: Annotated[float, Meta(ge=3, description="how long a scheduler stays with an instance that is not heard of")] = 30.0
+    condor_tail: Annotated[
+        str, Meta(description="HTCondor's program condor_tail, which reads what a run writes; empty: the one on the PATH")
+    ] = ""
     effect_batch: Annotated[int, Meta(ge=1, le=5000, description="how many requests to one scheduler are carried out at once")] = 200
     collect_batch: Annotated[int, Meta(ge=1, le=1000, description="of how many ended runs the output is collected at once")] = 20
     collect_attempts: Annotated[int, Meta(ge=1, description="how often a run's output is asked for: 20 take about an hour")] = 20

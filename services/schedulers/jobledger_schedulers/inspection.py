@@ -18,7 +18,7 @@ from jobledger_contracts.scheduler import Scheduler
 from jobledger_kit.clock import Clock
 from jobledger_kit.errors import Conflict, FieldError, InvalidRequest, NotFound, Unavailable
 
-from .adapters.port import SchedulerError
+from .adapters.port import SchedulerAdapter, SchedulerError
 from .adapters.views import BadQuery, PoolView, WorkersView
 from .store import SchedulerRow, SchedulersStore
 from .vault import Credentials, Vault
@@ -29,7 +29,7 @@ TICK_S: Final = 10.0
 
 log = structlog.get_logger(__name__)
 
-View = PoolView | WorkersView
+View = PoolView | WorkersView | SchedulerAdapter
 OpenView = Callable[[Scheduler, Credentials], View]
 T = TypeVar("T")
 
@@ -76,11 +76,17 @@ class Inspection:
             yield view  # type: ignore[misc]
 
     @asynccontextmanager
+    async def work(self, name: str, *, frank: bool) -> AsyncIterator[SchedulerAdapter]:
+        """What reads the output of runs, where `open_view` opens such. Raises as `pool` does."""
+        async with self._view(name, "", frank=frank) as view:
+            yield view  # type: ignore[misc]
+
+    @asynccontextmanager
     async def _view(self, name: str, type_: str, *, frank: bool) -> AsyncIterator[View]:
         row = await self._store.scheduler(name)
         if row is None or not row.state.exists:
             raise NotFound("scheduler", name)
-        if row.state.type != type_:
+        if type_ and row.state.type != type_:
             raise Conflict(f"{name} is a {row.state.type} scheduler: this can be asked of {type_} schedulers only.")
         try:
             opened = await self._get(row)

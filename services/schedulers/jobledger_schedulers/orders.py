@@ -87,7 +87,7 @@ class Orders:
         elif kind == STOP:
             await self._stop(dues)
         elif kind == PAUSE:
-            await self._act(dues, adapter.hold)
+            await self._pause(dues)
         elif kind == RESUME:
             await self._act(dues, adapter.release)
         elif kind != REFRESH:
@@ -110,6 +110,17 @@ class Orders:
             runs |= await self._lane.store.runs(waiting)
         await self._act(dues, self._lane.adapter.stop, runs)
         await self._lane.store.stop_sent([run.run_id for run in runs.values() if run.phase is Phase.PLACED])
+
+    async def _pause(self, dues: Sequence[Due]) -> None:
+        """Hold runs, or suspend those whose job says so."""
+        created = await self._lane.store.created([asked(due.effect).run_id for due in dues])
+        by_suspension = {run_id for run_id, job in created.items() if job.condor is not None and job.condor.pause_by == "suspend"}
+        suspended = [due for due in dues if asked(due.effect).run_id in by_suspension]
+        held = [due for due in dues if asked(due.effect).run_id not in by_suspension]
+        if held:
+            await self._act(held, self._lane.adapter.hold)
+        if suspended:
+            await self._act(suspended, self._lane.adapter.suspend)
 
     async def _act(self, dues: Sequence[Due], call: Call, runs: dict[str, Run] | None = None) -> None:
         """Call the scheduler for those of the runs that it has, once for each reason."""

@@ -8,7 +8,7 @@ reconfigured. A lane itself is four loops that share an adapter: `orders` (carri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Final
 from uuid import UUID, uuid4
@@ -90,6 +90,17 @@ class Reconciler:
         """Let `run` return in good order: calls that are under way are cut, and looked up by whoever comes next."""
         self._stopping.set()
         self._changed.set()
+
+    async def unless_stopped(self, first: Coroutine[None, None, None]) -> bool:
+        """Do what must come before `run`. Returns False when `stop` was called meanwhile: then it was cut."""
+        work, stopping = asyncio.create_task(first), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return work.done() and work.result() is None
+        finally:
+            for task in (work, stopping):
+                task.cancel()
+            await asyncio.wait((work, stopping))
 
     async def run(self) -> None:
         """Hold lanes and work on them; what is held is let go of at the end."""

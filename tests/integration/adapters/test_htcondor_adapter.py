@@ -178,30 +178,6 @@ async def test_runs_of_others_with_our_ids_do_not_count(pool: Stack, tmp_path: P
         await theirs.stop([spec.run_id], "enough")
 
 
-async def test_suspended_run_goes_on(pool: Stack, tmp_path: Path) -> None:
-    spec = shell("sleep 60")
-    async with opened(pool, tmp_path / "private") as adapter:
-        await adapter.submit([spec])
-        await until(adapter, spec.run_id, lambda o: o.status is Status.RUNNING)
-
-        async def asked(ask: Callable[[list[str], str], Any], status: Status) -> Observation:
-            """HTCondor passes over a job whose program has not quite begun: ask until it is so."""
-
-            async def look() -> Observation | None:
-                await ask([spec.run_id], "a moment")
-                (seen,) = await adapter.observe([spec.run_id])
-                return seen if seen.status is status else None
-
-            wait: Any = eventually_async
-            seen: Observation = await wait(look, WAIT_S, 1)
-            return seen
-
-        seen = await asked(adapter.suspend, Status.PAUSED)
-        assert (seen.message, seen.restarts) == ("suspended", 0)
-        await asked(adapter.resume, Status.RUNNING)
-        await adapter.stop([spec.run_id], "enough")
-
-
 async def test_a_hold_right_after_submission_holds(pool: Stack, tmp_path: Path) -> None:
     spec = shell("sleep 60")
     async with opened(pool, tmp_path / "private") as adapter:

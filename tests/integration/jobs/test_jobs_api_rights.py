@@ -25,6 +25,11 @@ MATRIX = [
     _row("POST", "/jobs", 201, 201, 201, 201, json=_BODY),
     _row("POST", "/jobs", 403, 403, 403, 201, json=_BODY | {"user": "somebody"}),
     _row("GET", "/jobs", 200, 200, 200, 200),
+    _row("GET", "/jobs/counts", 200, 200, 200, 200),
+    _row("GET", "/jobs/counts?group=hydro", 200, 403, 403, 200),
+    _row("GET", "/jobs/counts?user=ada", 200, 403, 403, 200),
+    _row("POST", "/jobs/bulk", 200, 200, 200, 200, json={"jobs": [_BODY]}),
+    _row("POST", "/jobs/bulk/actions", 200, 200, 200, 200, json={"action": "stop", "ids": ["x"]}),
     _row("GET", "/jobs/{id}", 200, 200, 404, 200),
     _row("PATCH", "/jobs/{id}", 200, 403, 404, 200, json={"description": "changed"}),
     _row("DELETE", "/jobs/{id}", 200, 403, 404, 200),
@@ -42,6 +47,10 @@ MATRIX = [
     _row("POST", "/update-job-status/{id}/", 200, 403, 404, 200, run=200, json={"status": "Running"}),
     _row("POST", "/update-job-status/{id}", 200, 403, 404, 200, run=200, data={"status": "Running"}),
     _row("GET", "/update-job-status/{id}/", 405, 405, 405, 405, run=405, nobody=405),
+    _row("POST", "/jobs/processing/claims", 200, 200, 200, 200, json={"label": "nobody's"}),
+    _row("POST", "/jobs/{id}/processing/renew", 409, 403, 404, 409, json={"run": 1, "attempt": 1}),
+    _row("POST", "/jobs/{id}/processing/done", 409, 403, 404, 409, json={"run": 1, "attempt": 1}),
+    _row("POST", "/jobs/{id}/processing/failed", 409, 403, 404, 409, json={"run": 1, "attempt": 1, "error": "no"}),
     _row("GET", "/jobs/whoami", 200, 200, 200, 200),
     _row("GET", "/jobs/keys", 403, 403, 403, 200),
     _row("POST", "/jobs/keys", 403, 403, 403, 201, json={"user": "made", "groups": []}),
@@ -114,7 +123,7 @@ def test_keys_are_made_listed_and_ended(service: JobsService, admin: httpx.Clien
     made = admin.post("/jobs/keys", json={"user": "carl", "groups": ["ops"], "label": "laptop", "expires_in_s": 3600})
     assert made.status_code == 201, made.text
     with service.with_token(made.json()["key"]) as carl:
-        assert carl.get("/jobs/whoami").json() == {"user": "carl", "groups": ["ops"], "admin": False}
+        assert carl.get("/jobs/whoami").json() == {"user": "carl", "groups": ["ops"], "admin": False, "service": False}
         listed = admin.get("/jobs/keys", params={"user": "carl"})
         assert [key["id"] for key in listed.json()["items"]] == [made.json()["id"]]
         assert made.json()["key"] not in listed.text

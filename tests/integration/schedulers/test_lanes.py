@@ -216,6 +216,7 @@ async def test_a_life(bench: Bench) -> None:
 
     job = bench.job(run)
     assert (job.status, job.exit_code, job.scheduler_job_ref) == (Status.COMPLETE, 0, "1")
+    assert job.resources == e.Resources(cpu_user_s=2.0)
     assert (bench.folder / "workspaces" / job.job_id / "run-1" / "result.txt").read_bytes() == b"42"
     assert await bench.phase(run) is Phase.ENDED
     assert "find" not in bench.far.calls
@@ -398,6 +399,32 @@ async def test_held_elsewhere_and_released_it_is_paused_and_goes_on(bench: Bench
         await bench.look()
     assert bench.applied(run) == ["Submitted", "Running", "Paused", "Running", "Paused"]
     assert bench.job(run).status_message == "suspended by the machine's owner"
+
+
+async def test_what_a_run_uses_while_it_runs_is_no_news(bench: Bench) -> None:
+    run = await bench.run()
+    await bench.carry_out()
+    bench.far.start(run)
+    for _ in range(3):
+        await bench.look()
+    assert bench.applied(run) == ["Submitted", "Running"]
+
+
+async def test_a_pause_holds_or_suspends_as_the_job_says(bench: Bench) -> None:
+    held, suspended = await bench.run(), await bench.run(2, condor=e.CondorSpec(executable="/bin/true", pause_by="suspend"))
+    await bench.carry_out()
+    for run in (held, suspended):
+        bench.far.start(run)
+        await bench.say(e.PauseRequested(job_id=run.rpartition(".")[0], reason="lunch"))
+    await bench.carry_out()
+    await bench.look()
+    assert {bench.job(run).status for run in (held, suspended)} == {Status.PAUSED}
+    assert (bench.job(held).restarts, bench.job(suspended).restarts) == (1, 0)
+    for run in (held, suspended):
+        await bench.say(e.ResumeRequested(job_id=run.rpartition(".")[0]))
+    await bench.carry_out()
+    await bench.look()
+    assert (bench.job(held).status, bench.job(suspended).status) == (Status.SUBMITTED, Status.RUNNING)
 
 
 async def test_an_unreachable_scheduler_says_nothing_about_runs(bench: Bench) -> None:

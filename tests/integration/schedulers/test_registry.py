@@ -185,3 +185,9 @@ async def test_new_credentials_take_effect(running: Service, admin_key: str, poo
         assert (await http.put("/schedulers/pool", json=good)).status_code == 200
     job = await view.until(job_id, Status.COMPLETE, timeout_s=60)
     assert job.exit_code == 0
+
+
+async def test_a_service_that_has_just_begun_stops_in_good_order(service: Service) -> None:
+    service.start()
+    assert service.stop() == 0
+    assert "does not stop in time" not in service.log_file.read_text()

@@ -139,6 +139,16 @@ def test_files_that_would_overwrite_one_another_are_refused() -> None:
         make(input_files=["sub/run.sh"])
 
 
+def test_a_limit_of_a_hold_stands_beside_the_users_own_policy() -> None:
+    alone = make(hold_limit_s=60).description
+    assert alone["periodic_remove"].endswith("time() - EnteredCurrentStatus >= 60)")
+    assert alone["My.JobledgerHoldLimit"] == "60"
+    both = make(hold_limit_s=0, attributes={"periodic_remove": "NumJobStarts > 3"}).description
+    assert both["periodic_remove"].startswith("((NumJobStarts > 3) =?= true) || (JobStatus =?= 5")
+    assert both["My.PeriodicRemoveReason"].startswith("ifThenElse((JobStatus =?= 5")
+    assert "periodic_remove" not in make().description
+
+
 def test_the_credential_is_no_output() -> None:
     with pytest.raises(NotSubmittable, match="credential"):
         make(output_files=[".jobledger-credential"])
@@ -148,6 +158,7 @@ _RESERVED = """
 executable arguments environment getenv initialdir transfer_input_files transfer_output_remaps log queue output_destination
 should_transfer_files leave_in_queue x509userproxy include manifest Iwd
 +JobledgerRunId My.JobledgerRunId +Owner +TransferOutputRemaps +SUBMIT_Iwd +Iwd MY.Cmd +leaveJobInQueue +a-b +
++PeriodicRemoveReason +ChirpJobledgerProgress
 """
 
 

@@ -103,7 +103,7 @@ def test_what_another_node_leaves_and_what_the_workspace_holds_travel_from_their
     )
     assert "transfer_input_files = ../../../inputs/data/x.csv,../../nodes/common/y\n" in dag.files["submit/2.sub"]
     assert dag.inputs == ["run.sh", "data/x.csv"]
-    assert "output = $(JobledgerNode).stdout.txt\n" in dag.files["submit/1.sub"]
+    assert "output = $(JobledgerStdout)\n" in dag.files["submit/1.sub"]
     with pytest.raises(NotSubmittable, match="there is none with the folder 'nodes/c'"):
         written(node("b", condor=CondorSpec(executable="/bin/cat", input_files=["nodes/c/y"])))
 
@@ -120,6 +120,15 @@ def test_splices_and_workflows_within_have_files_of_their_own() -> None:
     assert dag.files["run/within-s.dag"].splitlines()[:2] == ["JOB x submit/1.sub DONE", vars_of("x", "s+x")]
     assert f'SET_JOB_ATTR JobledgerRunId = "{RUN_ID}"' in dag.files["run/within-d.dag"]
     assert vars_of("y", "d/y", "d+y") in dag.files["run/within-d.dag"]
+
+
+def test_nodes_that_share_a_folder_keep_their_output_apart() -> None:
+    inner = WorkflowSpec(nodes=[node("x", dir="common"), node("y", dir="common")])
+    within = written(node("d", type="SUBDAG", workflow=inner)).files["run/within-d.dag"].splitlines()
+    (x,) = (line for line in within if line.startswith("VARS x "))
+    assert x.endswith(
+        'JobledgerFolder="nodes/d+common" JobledgerRetry="$(RETRY)" JobledgerStdout="d+x.stdout.txt" JobledgerStderr="d+x.stderr.txt"'
+    )
 
 
 HOSTILE = ["x\nJOB evil evil.sub", "x\r\nSCRIPT PRE ALL_NODES /bin/sh", "x\0y", '"; queue 100 #', "$(ENV)", "$$(x)", "$ENV(HOME)", "a\\"]
@@ -279,6 +288,18 @@ def test_the_status_file_says_how_every_node_ended() -> None:
     assert read_status_file("garbage [ Node") == []
     names = [n.node for n in read_nodes({"node.status": STATUS_FILE, "within-d.dag.status": STATUS_FILE})]
     assert {"A", "d/A"} <= set(names)
+
+
+def test_while_dagman_works_only_what_will_not_change_is_read() -> None:
+    going_on = STATUS_FILE.replace("NodeStatus = 5;", "NodeStatus = 3;").replace("NodeStatus = 7;", "NodeStatus = 1;")
+    assert [report.node for report in read_status_file(going_on, live=True)] == ["C", "E"]
+    assert [report.node for report in read_status_file(STATUS_FILE, live=True)] == ["A", "C", "E", "D"]
+
+
+def test_a_node_that_was_at_work_when_the_workflow_ended_has_not_failed() -> None:
+    cut_off = STATUS_FILE.replace("Job proc (4.0.0) failed with status 4", "Was STATUS_SUBMITTED")
+    (c,) = (report for report in read_status_file(cut_off) if report.node == "C")
+    assert (c.status, c.message) == ("Aborted", "the workflow ended while it ran")
 
 
 def test_without_failed_nodes_dagmans_own_complaint_is_told() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.htcondor.parse import hold_reason, judge, missing_procs, token_facts, version_of, waiting_for_files
+from jobledger_schedulers.adapters.htcondor.resources import resources_of
 from jobledger_schedulers.adapters.port import Observation
 
 CAPTURED = json.loads((Path(__file__).parents[2] / "data" / "htcondor" / "jobs-23.9.6.json").read_text())["runs"]
@@ -160,3 +162,66 @@ def test_token_tells_whose_it_is_and_not_its_signature() -> None:
     assert token_facts("garbage", datetime.now(UTC)) == "the token is no IDTOKEN"
     assert token_facts("a.b.c", datetime.now(UTC)) == "the token is no IDTOKEN"
     assert token_facts("", datetime.now(UTC)) == "there is no token"
+
+
+def test_a_job_that_its_own_limit_removed_is_an_error_and_one_that_somebody_removed_is_not() -> None:
+    held = {
+        "JobStatus": 3,
+        "LastHoldReason": "Failed to execute",
+        "LastHoldReasonCode": 6,
+        "LastHoldReasonSubCode": 2,
+        "JobledgerHoldLimit": 60,
+    }
+    given_up = seen("removed", **held, RemoveReason="held for longer than the job allows")
+    assert given_up.status is Status.ERROR
+    assert given_up.message == (
+        "given up after 60 s: held because the program could not be started (No such file or directory): Failed to execute [hold code 6.2]"
+    )
+    assert seen("removed", **held, RemoveReason="via condor_rm (by user alice)").status is Status.ABORTED
+
+
+def test_an_eviction_says_why_and_a_hold_is_none() -> None:
+    evicted = seen("idle", NumJobStarts=1, VacateReason="the machine was needed", VacateReasonCode=1004)
+    assert (evicted.message, evicted.restarts) == ("waiting for a machine again: the machine was needed", 1)
+    released = seen("idle", NumJobStarts=1, VacateReason="by user alice", VacateReasonCode=1, LastHoldReasonCode=1)
+    assert released.message == "waiting for a machine again"
+
+
+@pytest.mark.parametrize(("value", "progress"), [(0.4, 0.4), (1, 1.0), (0, 0.0), (1.5, 0.0), (-1, 0.0), (True, 0.0), ("x", 0.0)])
+def test_progress_is_what_the_job_says_when_it_can_be_one(value: Any, progress: float) -> None:
+    assert seen("running", ChirpJobledgerProgress=value).progress == progress
+    assert seen("running").progress is None
+
+
+def test_progress_of_several_processes_is_their_mean() -> None:
+    rows = [{**row} for row in CAPTURED["mixed"]["queue"]]
+    next(row for row in rows if row["JobStatus"] == 2)["ChirpJobledgerProgress"] = 0.5
+    (observation,) = judge(rows, CAPTURED["mixed"]["history"]).values()
+    assert observation.progress == 0.75
+
+
+def test_times_of_processes_add_up_and_sizes_do_not() -> None:
+    one = {
+        "RequestCpus": 2,
+        "RequestMemory": 64,
+        "RequestDisk": "/Expr(DiskUsage)/",
+        "DiskProvisioned": 2048,
+        "RemoteUserCpu": 3.0,
+        "CumulativeRemoteUserCpu": 5.0,
+        "ResidentSetSize": 1000,
+        "RemoteWallClockTime": 10.0,
+        "LastRemoteHost": "slot1@a",
+    }
+    two = {**one, "RequestMemory": 128, "ResidentSetSize": 500, "RemoteHost": "slot1@b", "RemoteSysCpu": -1}
+    assert resources_of([one, two]) == Resources(
+        cpus_asked=2,
+        cpu_user_s=10,
+        memory_asked_bytes=128 * 2**20,
+        memory_used_bytes=1000 * 2**10,
+        disk_asked_bytes=2 * 2**20,
+        wall_s=20,
+        hosts=["slot1@a", "slot1@b"],
+    )
+    assert resources_of([{}]) == Resources()
+    shadow_still_there = {"JobStatus": 4, "RemoteWallClockTime": 10.0, "ShadowBday": 1000, "EnteredCurrentStatus": 1007}
+    assert resources_of([shadow_still_there]).wall_s == 17

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_contracts.job_events import CondorSpec
+from jobledger_contracts.job_events import CondorSpec, NodeSpec, ScriptSpec, WorkflowSpec
 from jobledger_schedulers.adapters import port
 from jobledger_schedulers.adapters.htcondor.command import NotSubmittable
 from jobledger_schedulers.adapters.htcondor_ssh import script
 from jobledger_schedulers.adapters.htcondor_ssh.host_keys import fingerprint, host_keys
-from jobledger_schedulers.adapters.htcondor_ssh.parcels import packed, parcel
+from jobledger_schedulers.adapters.htcondor_ssh.parcels import packed, parcel, workflow_parcel
 from jobledger_schedulers.adapters.port import Incompatible, Refused, RunSpec, Unreachable
 
 CAPTURED = json.loads((Path(__file__).parents[2] / "data" / "htcondor" / "ssh-23.9.6.json").read_text())
@@ -176,6 +176,87 @@ def test_only_folders_that_we_made_are_removed(tmp_path: Path) -> None:
     found = script.sections("m", shell(script.script("m", {"remove": script.remove([RUN, OTHER])}), tmp_path))
     assert found["remove"].status == 0
     assert (folder.exists(), (foreign / "precious").exists(), (outside / "file").exists()) == (False, True, True)
+
+
+# -- workflows --------------------------------------------------------------------------------------------------------------------
+
+WORKFLOW = WorkflowSpec(
+    nodes=[
+        NodeSpec(name="a", condor=CondorSpec(executable="run.sh"), pre_script=ScriptSpec(executable="check.sh")),
+        NodeSpec(name="b", condor=CondorSpec(executable="run.sh"), parents=["a"]),
+    ],
+    max_jobs_total=3,
+)
+DAGMAN_TOOL = """while [ "$1" != run/workflow.dag ]; do [ "$1" != -insert_sub_file ] || given=$2; echo "$1" >>"$HOME/options"; shift; done
+cp "$given" "$1.condor.sub"; echo 'nothing of this is an answer: 1.0 - 1.0'"""
+
+
+def a_workflow(folder: Path) -> RunSpec:
+    for name in ("run.sh", "check.sh"):
+        (folder / name).write_text("#!/bin/sh\n")
+    return RunSpec(run_id=RUN, job_name="floods", workflow=WORKFLOW, input_dir=folder)
+
+
+def test_a_workflow_is_submitted_once_with_our_part_in_dagmans_description(tmp_path: Path) -> None:
+    folder, text = folder_of(tmp_path), script.script("m", {"submit": script.submit("mark", [RUN])})
+    (folder / "run").mkdir()
+    for name, content in script.dag_files(a_workflow(tmp_path)).items():
+        (folder / name).write_text(content)
+    counting = f'cp "$2" "$HOME/description"; {COUNTING}'
+    first = shell(text, tmp_path, condor_submit_dag=DAGMAN_TOOL, condor_submit=counting)
+    second = shell(text, tmp_path, condor_submit_dag=DAGMAN_TOOL, condor_submit=counting)
+    assert f"mark {RUN} 0 7.0 - 7.0".encode() in first
+    assert f"mark {RUN} 75 taken".encode() in second
+    assert submitted(tmp_path) == 1
+    said = (tmp_path / "description").read_text().splitlines()
+    assert {f'My.JobledgerRunId = "{RUN}"', "batch_name = floods", "log = run/condor.log"} <= set(said)
+    assert "queue" not in said  # condor_submit_dag puts it behind ours
+    assert (tmp_path / "options").read_text().split() == ["-no_submit", "-force", "-insert_sub_file", "job.sub", "-maxjobs", "3"]
+
+
+def test_a_workflow_that_condor_submit_dag_refuses_is_refused_with_its_words(tmp_path: Path) -> None:
+    folder_of(tmp_path).joinpath(script.DAG_OPTIONS).write_text("\n")
+    text = script.script("m", {"submit": script.submit("mark", [RUN])})
+    said = shell(text, tmp_path, condor_submit_dag="echo 'ERROR: bad DAG' >&2; exit 1", condor_submit=COUNTING)
+    assert f"mark {RUN} 1 ERROR: bad DAG".encode() in said
+    assert submitted(tmp_path) == 0
+
+
+def test_status_files_are_read_when_they_are_new_and_only_then(tmp_path: Path) -> None:
+    run = folder_of(tmp_path) / "run"
+    folder_of(tmp_path, OTHER)  # DAGMan has written nothing there yet
+    run.mkdir()
+
+    def read(stamp: str = "") -> dict[str, tuple[str, dict[str, str]]]:
+        text = script.script("m", {"endings": script.endings("mark", {RUN: stamp, OTHER: ""})})
+        return script.endings_of("mark", script.sections("m", shell(text, tmp_path))["endings"].text)
+
+    assert read() == {}
+    (run / "node.status").write_text("one")
+    (run / "within-d.dag.status").write_text("two")
+    stamp, texts = read()[RUN]
+    assert texts == {"node.status": "one", "within-d.dag.status": "two"}
+    assert read(stamp) == {}
+    (run / "new").write_text("three")
+    (run / "new").rename(run / "node.status")
+    assert read(stamp)[RUN][1]["node.status"] == "three"
+    assert script.endings_of("mark", f"mark {RUN} 1.2, node.status !!!\nmark too short") == {}
+
+
+@pytest.mark.anyio
+async def test_the_parcel_of_a_workflow_holds_what_dagman_reads(tmp_path: Path) -> None:
+    workspace, staged = tmp_path / "workspace", tmp_path / "staged"
+    workspace.mkdir()
+    one = a_workflow(workspace)
+    with pytest.raises(NotSubmittable, match="JOBLEDGER_DAG_SCRIPTS"):
+        workflow_parcel(one, staged, scripts=False)
+    stream = b"".join([chunk async for chunk in packed([workflow_parcel(one, staged, scripts=True)])])
+    with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
+        found = {info.name.removeprefix(f"{RUN}/"): info for info in archive}
+    assert {"run/workflow.dag", "submit/1.sub", "inputs/run.sh", "inputs/check.sh", "run/nodes/a", "run/nodes/b"} <= found.keys()
+    assert list(found)[-1] == script.DESCRIPTION  # without it nothing can be submitted
+    assert all(info.isfile() or info.isdir() for info in found.values())  # no link to what is on this machine
+    assert found["inputs/check.sh"].mode == 0o700
 
 
 # -- what travels -----------------------------------------------------------------------------------------------------------------

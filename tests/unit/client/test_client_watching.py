@@ -53,7 +53,7 @@ def test_a_change_is_told_once_and_only_when_there_is_something_new() -> None:
     connection = Connection(jobs_url="http://jobs.test", api_key="k")
     connection._clients["jobs"] = ServiceClient("http://jobs.test", "k", name="jobs", transport=httpx.MockTransport(answer))
     job = BasicJob("x", connection=connection, label="l")
-    job._take({"id": "a", "status": "Pending"})
+    job.take({"id": "a", "status": "Pending"})
     told: list[tuple[str, str]] = []
     job.wait(timeout_s=30, on_change=lambda job: told.append((job.cached_status, job.view.desired)))
     assert told == [("Submitted", "run"), ("Submitted", "pause"), ("Running", "pause"), ("Complete", "pause")]

@@ -406,7 +406,7 @@ class TestWriting:
 
 def test_every_type_has_one_topic_and_one_name() -> None:
     entries = catalogue.entries()
-    assert len({entry.type for entry in entries}) == len(entries) == 24
+    assert len({entry.type for entry in entries}) == len(entries) == 27
     assert all(catalogue.find(entry.topic, entry.type) is entry for entry in entries)
     assert all(catalogue.by_struct(entry.struct) is entry for entry in entries)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ from jobledger_contracts import topics
 from jobledger_contracts.catalogue import by_struct
 from jobledger_contracts.envelope import Record, encode, new_event
 from jobledger_contracts.ids import partition_for
-from jobledger_jobs.projection import HistoryRow, JobRow, Share, project, project_schedulers
+from jobledger_jobs.projection import HistoryRow, JobRow, SearchRow, Share, WaitingRow, project, project_schedulers, project_waiting
 from jobledger_kit.folds import FoldedBatch, fold_batch, fold_log
 
 JOBS = [f"01990000-0000-7000-8000-00000000000{n}" for n in range(3)]
@@ -111,6 +113,40 @@ def test_shares_follow_the_groups_and_end_with_the_job() -> None:
     assert (untouched.reshared, untouched.shares) == ([], [])
 
 
+class TestWaiting:
+    READY = (created(process_results_function="flood:rank"), e.StatusChanged(job_id=JOBS[0], status="Complete"))
+
+    def test_a_run_whose_results_wait_has_a_row(self) -> None:
+        changes = project_waiting(folded(*self.READY).folded)
+        assert changes.waiting == [WaitingRow(job_id=JOBS[0], run=1, label="hydro", owner="ada", attempt=0)]
+        assert changes.over == []
+
+    def test_an_attempt_is_counted(self) -> None:
+        changes = project_waiting(folded(*self.READY, e.ResultsProcessingStarted(job_id=JOBS[0], run=1, attempt=3)).folded)
+        assert [row.attempt for row in changes.waiting] == [3]
+
+    @pytest.mark.parametrize(
+        "last",
+        [
+            e.ResultsProcessed(job_id=JOBS[0], run=1, attempt=1),
+            e.ResultsProcessingFailed(job_id=JOBS[0], run=1, attempt=1, last=True),
+            e.StopRequested(job_id=JOBS[0]),
+            e.ResubmitRequested(job_id=JOBS[0]),
+            e.JobDeleted(job_id=JOBS[0]),
+        ],
+        ids=lambda data: type(data).__name__,
+    )
+    def test_it_goes_with_whatever_ends_the_wait(self, last: Any) -> None:
+        batch = folded(*self.READY, last)
+        for part in (batch.folded, batch.folded[2:]):
+            changes = project_waiting(part)
+            assert (changes.waiting, changes.over) == ([], [JOBS[0]])
+
+    def test_other_jobs_have_none(self) -> None:
+        changes = project_waiting(folded(created(), e.StatusChanged(job_id=JOBS[0], status="Complete")).folded)
+        assert (changes.waiting, changes.over) == ([], [])
+
+
 def test_schedulers_have_one_row_their_last_state() -> None:
     registered = s.SchedulerRegistered(name="pool", type="condor", host="h")
     batch = folded(
@@ -137,6 +173,8 @@ class Tables:
         self.jobs: dict[str, JobRow] = {}
         self.history: dict[tuple[int, int], HistoryRow] = {}
         self.shares: set[Share] = set()
+        self.searched: dict[str, SearchRow] = {}
+        self.counts: Counter[tuple[str, str, str, str, int]] = Counter()
 
     def apply(self, batch: FoldedBatch) -> None:
         changes = project(batch.folded)
@@ -146,9 +184,15 @@ class Tables:
         for event in changes.history:
             self.history.setdefault((event.partition, event.log_offset), event)
         self.shares = {share for share in self.shares if share.job_id not in changes.reshared} | set(changes.shares)
+        for job_id in changes.reshared:
+            self.searched.pop(job_id, None)
+        self.searched |= {row.job_id: row for row in changes.searched}
+        for row in changes.counts:
+            self.counts[row.kind, row.name, row.label, row.status, row.partition] += row.jobs
 
     def bytes(self) -> bytes:
-        return msgspec.json.encode([sorted(self.jobs.items()), sorted(self.history.items()), sorted(self.shares)])
+        return msgspec.json.encode([sorted(self.jobs.items()), sorted(self.history.items()), sorted(self.shares),
+                                    sorted(self.searched.items()), sorted(self.counts.items())])  # fmt: skip
 
 
 def events() -> st.SearchStrategy[Any]:
@@ -188,3 +232,16 @@ def test_rows_are_the_same_whatever_the_batches_were(data: list[Any], sizes: lis
         states |= batch.states
 
     assert in_batches.bytes() == whole.bytes()
+    assert set(whole.searched) == {job_id for job_id, row in whole.jobs.items() if not row.deleted}
+    assert +whole.counts == counted_anew(whole.jobs.values())
+
+
+def counted_anew(rows: Iterable[JobRow]) -> Counter[tuple[str, str, str, str, int]]:
+    """What the counts come to when the jobs are counted."""
+    counts: Counter[tuple[str, str, str, str, int]] = Counter()
+    for row in rows:
+        if not row.deleted:
+            named = [("any", "", ""), ("any", "", row.label), ("owner", row.owner, row.label)]
+            named += [("group", group, row.label) for group in msgspec.json.decode(row.groups, type=list[str])]
+            counts.update((*name, row.status, row.partition) for name in named)
+    return counts

@@ -34,5 +34,8 @@ def test_all_of_the_kits_queries_can_be_read() -> None:
     assert {name: bool(load_queries("jobledger_kit", f"sql/{name}")) for name in names} == dict.fromkeys(names, True)
 
 
-def test_the_kits_migrations_are_numbered() -> None:
-    assert [m.name[:4] for m in migrations_of("jobledger_kit")] == ["0001"]
+@pytest.mark.parametrize("package", ["jobledger_kit", "jobledger_jobs", "jobledger_schedulers", "jobledger_provisioner"])
+def test_migrations_are_numbered_without_gaps_and_without_twins(package: str) -> None:
+    found = migrations_of(package)  # raises otherwise
+    assert [m.name[:4] for m in found] == [f"{number:04}" for number in range(1, len(found) + 1)]
+    assert found

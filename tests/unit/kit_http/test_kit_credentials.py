@@ -41,7 +41,9 @@ def test_an_api_key_is_read_back_and_shows_no_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "jlk_", "jlk_abc_def", new_api_key().token + "x", new_api_key().token + "\n", " " + new_api_key().token]
+    "token",
+    ["", "jlk_", "jlk_abc_def", new_api_key().token + "x", new_api_key().token + "\n", " " + new_api_key().token],
+    ids=["empty", "prefix", "short", "longer", "line", "blank"],
 )
 def test_what_has_not_the_form_of_an_api_key_is_none(token: str) -> None:
     assert parse_api_key(token) is None

@@ -18,7 +18,7 @@ def tokens() -> list[str]:
     return [new_api_key().token, sign_run_credential(Key(b"x" * 32, "run-credential"), RUN)]
 
 
-@pytest.mark.parametrize("token", tokens())
+@pytest.mark.parametrize("token", tokens(), ids=["api key", "run credential"])
 def test_our_tokens_are_masked_in_any_text(token: str) -> None:
     for text in (token, f"got {token}.", f"Authorization: Bearer {token}", f"?token={token}&x=1"):
         assert token[4:] not in redact_text(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import FINISHED, Status
 from jobledger_schedulers.adapters.port import (
     Collected,
@@ -39,6 +40,8 @@ class MemoryRun(msgspec.Struct, kw_only=True):
     exit_code: int | None = None
     exit_signal: int | None = None
     files: dict[str, bytes] = {}
+    cpu_s: float = 0.0
+    suspended: bool = False  #: paused, and still on its machine
     in_queue: bool = True  #: False: only the history knows it
 
 
@@ -90,10 +93,11 @@ class MemoryScheduler:
         self.pushed.put_nowait(self.observation(run_id))
 
     def observation(self, run_id: str) -> Observation:
-        """What is seen of a run."""
+        """What is seen of a run; each look finds that it has used a second more."""
         run = self.runs.get(run_id)
         if run is None:
             return Observation(run_id=run_id, gone=True, message="the scheduler has no such run")
+        run.cpu_s += run.status is Status.RUNNING
         return Observation(
             run_id=run_id,
             ref=run.ref,
@@ -103,6 +107,7 @@ class MemoryScheduler:
             exit_code=run.exit_code,
             exit_signal=run.exit_signal,
             evidence={"status": run.status.value, "in_queue": run.in_queue},
+            resources=Resources(cpu_user_s=run.cpu_s),
             results_ready=run.in_queue and run.status in FINISHED and run.status is not Status.ABORTED,
         )
 
@@ -174,11 +179,23 @@ class MemoryAdapter:
                 self.scheduler.move(run.spec.run_id, Status.PAUSED, reason)
         self.scheduler.answer("hold")
 
+    async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
+        """Stop runs where they are, and hold those that wait."""
+        self.scheduler.begin("suspend")
+        for run in self._known(run_ids):
+            if run.status in (Status.SUBMITTED, Status.RUNNING):
+                run.suspended = run.status is Status.RUNNING
+                self.scheduler.move(run.spec.run_id, Status.PAUSED, "suspended" if run.suspended else reason)
+        self.scheduler.answer("suspend")
+
     async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let held runs wait for a machine."""
+        """Let held runs wait for a machine, and suspended ones go on."""
         self.scheduler.begin("release")
         for run in self._known(run_ids):
-            if run.status is Status.PAUSED:
+            if run.status is Status.PAUSED and run.suspended:
+                run.suspended = False
+                self.scheduler.move(run.spec.run_id, Status.RUNNING, "running")
+            elif run.status is Status.PAUSED:
                 self.scheduler.move(run.spec.run_id, Status.SUBMITTED, "waiting for a machine")
         self.scheduler.answer("release")
 

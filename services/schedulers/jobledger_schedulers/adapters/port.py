@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, WorkflowSpec
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, Resources, ResultFile, WorkflowSpec
 from jobledger_contracts.statuses import Status
 from jobledger_kit import errors
 from jobledger_kit.errors import JobledgerError, Kind, Unavailable
@@ -82,12 +82,15 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedd_name: str = ""
     username: str = ""
     known_host_key: str = ""  #: ssh: the server's public keys, one a line: nobody else is spoken to
+    condor_tail: str = ""  #: bindings: where HTCondor's program condor_tail is; empty: on the PATH
     timeout_s: float = 20.0  #: of one call; larger batches get proportionally more
     private_dir: Path  #: ours alone (0700): token files, credentials on their way to a sandbox
     token: str = ""  #: HTCondor IDTOKEN
     password: str = ""
     private_key: str = ""
     private_key_pass: str = ""
+    certificate: str = ""  #: Dask over TLS, PEM
+    ca_certificate: str = ""
 
     def __repr__(self) -> str:
         where = f"{self.host}:{self.port}" if self.port else self.host
@@ -105,7 +108,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     done_nodes: frozenset[str] = frozenset()  #: what an earlier run has done; its output is in `previous_dir`
     previous_dir: Path | None = None  #: a local copy of the earlier run's output
     input_dir: Path  #: a local copy of the workspace's inputs; must stay until `submit` has returned
-    environment: dict[str, str] = {}  #: JOBLEDGER_JOB_ID, ..._RUN_ID, ..._CALLBACK_URL; the adapter adds ..._CREDENTIAL_FILE
+    environment: dict[str, str] = {}  #: JOBLEDGER_JOB_ID, ..._RUN_ID, ..._CALLBACK_URL, ..._FILES_URL; the adapter adds ..._CREDENTIAL_FILE
     credential: str = ""  #: becomes a 0600 file in the sandbox, named by JOBLEDGER_CREDENTIAL_FILE; empty: none
 
     def __repr__(self) -> str:
@@ -139,6 +142,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}  #: JSON values: what it was judged by
     gone: bool = False  #: the scheduler knows nothing of this run, neither in its queue nor in its history
     progress: float | None = None  #: 0 to 1, where the scheduler knows it
+    resources: Resources | None = None  #: what it asked for and used so far, where the scheduler measures it
     nodes: tuple[NodeReport, ...] = ()  #: of a workflow: what was seen of those that the scheduler spoke of in this look
     results_ready: bool = False  #: the run is over and its output waits at the scheduler for `collect`
 
@@ -149,6 +153,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     files: list[str] = []  #: written, relative to the target folder, sorted
     missing: list[str] = []  #: asked for by name, and not there
+    delivered: tuple[ResultFile, ...] = ()  #: brought to the workspace by the run itself; paths are relative to the run's folder
     nodes: tuple[NodeReport, ...] = ()  #: of a workflow: how its nodes ended
     message: str = ""  #: what the output says of the end, where that is more than the scheduler said
     error: str = ""  #: why nothing could be brought this time; the run stays at the scheduler then, so ask again. Empty: all went well
@@ -198,11 +203,15 @@ class SchedulerAdapter(Protocol):
         ...
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
-        """Keep runs from going on."""
+        """Keep runs from going on; they give up their machines."""
+        ...
+
+    async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
+        """Stop runs where they are; they keep their machines. Those that wait for one are held."""
         ...
 
     async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let held runs go on."""
+        """Let held and suspended runs go on."""
         ...
 
     async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:

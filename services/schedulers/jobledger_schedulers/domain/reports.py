@@ -109,6 +109,7 @@ def _status_changed(run: Run, seen: Seen, evidence: Mapping[str, Any] | None) ->
         exit_code=seen.exit_code,
         exit_signal=seen.exit_signal,
         evidence=fit(evidence or {}),
+        resources=seen.resources,
     )
 
 

@@ -1,9 +1,10 @@
 """A run as this service knows it: what was asked of it, and what was seen of it.
 
-A run goes through four phases, always forward:
+A run goes through four phases:
 
     asked -> placed -> collecting -> ended
-      |         |                      ^
+      |  ^      |                      ^
+      |  +------+ lost, and its owner wants it done again
       +---------+----------------------+
 
 `asked`: to be handed to its scheduler. `placed`: the scheduler has it, and each sweep looks at it. `collecting`: it is over there, and
@@ -17,6 +18,7 @@ from enum import StrEnum
 
 import msgspec
 
+from jobledger_contracts.job_events import Resources
 from jobledger_contracts.statuses import TERMINAL, Status
 
 
@@ -39,6 +41,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_signal: int | None = None
     ref: str = ""
     progress: float | None = None
+    resources: Resources | None = None  #: only of a run that is over: they change with every look
 
     @property
     def over(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from uuid import uuid4
 import structlog
 
 from jobledger_contracts.ids import parse_run_id
-from jobledger_schedulers.adapters.htcondor import findings, selection
+from jobledger_schedulers.adapters.htcondor import findings, live, selection
+from jobledger_schedulers.adapters.htcondor.actions import Actions
 from jobledger_schedulers.adapters.htcondor.client import Bindings, write_private
 from jobledger_schedulers.adapters.htcondor.command import (
     CREDENTIAL_FILE,
@@ -25,16 +25,16 @@ from jobledger_schedulers.adapters.htcondor.command import (
 )
 from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, write_dag
 from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description, dagman_options, make_folder, settle_output
+from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE, NodeLooks, with_nodes, workflows_among
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
-    SPOOLING,
     JobStatus,
     judge,
     missing_procs,
     run_of,
     version_of,
 )
-from jobledger_schedulers.adapters.htcondor.parse_nodes import as_workflow, is_node, is_workflow, judge_nodes
+from jobledger_schedulers.adapters.htcondor.parse_nodes import is_node, is_workflow
 from jobledger_schedulers.adapters.htcondor.results import check_files, check_inputs, collected, job_id_of, proc_folder
 from jobledger_schedulers.adapters.htcondor.selection import ASK_FOR_ALL_FROM, RUNS_PER_QUERY
 from jobledger_schedulers.adapters.htcondor.uploads import Uploads
@@ -43,9 +43,9 @@ from jobledger_schedulers.adapters.port import (
     AuthenticationFailed,
     Collected,
     Handle,
-    NotSupported,
     Observation,
     OutcomeUnknown,
+    Refused,
     RunSpec,
     SchedulerError,
     SchedulerIdentity,
@@ -60,14 +60,10 @@ UPLOAD_BYTES_PER_S = 2**20
 """The slowest upload that we still wait for."""
 RETRIEVE_SILENCE_S = 900.0
 """Between two batches of results; a schedd that hangs ends a retrieval by itself after 20 s."""
-HISTORY_OVERLAP_S = 30
-"""How far before the last look the history is read again for nodes: ads reach it a moment after what they tell of."""
 NOT_TAKEN = "(StageOutFinish ?: 0) < EnteredCurrentStatus"
 """Its output was not retrieved since it ended; what was stays in the queue for a second or two. (LeaveJobInQueue says the same.)"""
 TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
 """How often, and how far apart, we look whether the schedd has noted a retrieval: it does so a moment after the last byte."""
-HELD_WHEN_SPOOLED_S = 10.0
-"""How long `hold` waits for an upload to be over: the schedd would undo a hold before that."""
 
 
 class HTCondorAdapter:
@@ -78,11 +74,14 @@ class HTCondorAdapter:
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
         self._bindings = Bindings(settings)
+        self._live = live.LiveOutput(settings.condor_tail, self._bindings.collector, self._bindings.params, settings.timeout_s)
+        self._schedd = ""
+        self._actions = Actions(self._act, self._rows, spools=True)
         self._preparing = asyncio.Lock()
         self._submitter = ""
         self._owner = ""
         self._uploads = Uploads()
-        self._looked_at, self._looked_into = 0, set[str]()  #: the last look at workflows, by the access point's clock, and at which
+        self._node_looks = NodeLooks()
         self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
 
     # -- handing over -------------------------------------------------------------------------------------------------------------
@@ -204,22 +203,16 @@ class HTCondorAdapter:
         self, judged: Mapping[str, Observation], rows: list[dict[str, Any]], history: list[dict[str, Any]], node_rows: list[dict[str, Any]]
     ) -> dict[str, Observation]:
         """What is seen of those runs that are workflows, and of their nodes: in the queue, or gone from it since the last look."""
-        workflows = {run_of(row) for row in (*rows, *history) if is_workflow(row)} & judged.keys()
+        workflows = workflows_among(judged, (*rows, *history))
         if not workflows:
             return {}
-        since = (
-            f"EnteredCurrentStatus < {self._looked_at - HISTORY_OVERLAP_S}"
-            if workflows <= self._looked_into
-            else selection.since(workflows)
-        )
         left: list[dict[str, Any]] = []
-        for batch in selection.batches(sorted(workflows), RUNS_PER_QUERY):
-            constraint = f"{await self._ours()} && DAGManJobId =!= undefined && {next(selection.members(batch))}"
+        for constraint, since in self._node_looks.questions(workflows):
+            constraint = f"{await self._ours()} && {constraint}"
             left += await self._bindings.rows("history", constraint=constraint, projection=PROJECTION, match=-1, since=since)
         if times := [row["ServerTime"] for row in rows if isinstance(row.get("ServerTime"), int)]:
-            self._looked_at, self._looked_into = max(times), workflows
-        nodes, queued = judge_nodes(node_rows, left), {run_of(row) for row in rows}
-        return {run: as_workflow(judged[run], nodes.get(run, ()), in_queue=run in queued) for run in workflows}
+            self._node_looks.looked(workflows, max(times))
+        return with_nodes(judged, workflows, rows, node_rows, left)
 
     async def _query(self, constraint: str) -> list[dict[str, Any]]:
         return await self._bindings.rows("query", constraint=f"{await self._ours()} && {constraint}", projection=PROJECTION)
@@ -229,7 +222,7 @@ class HTCondorAdapter:
         for batch in selection.batches(runs, RUNS_PER_QUERY):
             # A look that finds all it is to find ends there; another goes back to the oldest of these runs' jobs.
             match = sum(self._procs[run] for run in batch) if all(run in self._procs for run in batch) else -1
-            constraint = f"{await self._ours()} && DAGManJobId =?= undefined && {next(selection.members(batch))}"
+            constraint = f"{await self._ours()} && {NO_NODE} && {next(selection.members(batch))}"
             rows += await self._bindings.rows(
                 "history", constraint=constraint, projection=PROJECTION, match=match, since=selection.since(batch)
             )
@@ -252,41 +245,27 @@ class HTCondorAdapter:
     # -- acting -------------------------------------------------------------------------------------------------------------------
 
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remove jobs, but not completed ones, whose output waits to be retrieved. Nodes go with the DAGMan that they belong to."""
-        await self._act(
-            "Remove",
-            run_ids,
-            f"DAGManJobId =?= undefined && JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}",
-            reason,
-        )
+        """See `actions.Actions`, as for the others."""
+        await self._actions.stop(run_ids, reason)
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
-        """Hold jobs, once their input files have arrived: the schedd would silently undo a hold before that."""
-        deadline = time.monotonic() + HELD_WHEN_SPOOLED_S
-        spooling = f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =?= {SPOOLING}"
-        while True:
-            waiting: list[dict[str, Any]] = []
-            for constraint in selection.members(run_ids):
-                waiting += await self._query(f"{spooling} && {constraint}")
-            if not waiting:
-                break
-            if time.monotonic() > deadline:
-                raise OutcomeUnknown("input files are still on their way: HTCondor holds no job before they have arrived")
-            await asyncio.sleep(0.2)
-        statuses = " || ".join(f"JobStatus =?= {status}" for status in (JobStatus.IDLE, JobStatus.RUNNING, JobStatus.SUSPENDED))
-        await self._act("Hold", run_ids, f"({statuses})", reason)
-
-    async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Release held jobs."""
-        await self._act("Release", run_ids, f"JobStatus =?= {JobStatus.HELD} && HoldReasonCode =!= {SPOOLING}", reason)
+        """Hold jobs."""
+        await self._actions.hold(run_ids, reason)
 
     async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
-        """Stop running jobs where they are; they keep their machine. One whose program has not quite begun is passed over: ask again."""
-        await self._act("Suspend", run_ids, f"JobStatus =?= {JobStatus.RUNNING}", reason)
+        """Suspend those that run, hold those that wait."""
+        await self._actions.suspend(run_ids, reason)
 
-    async def resume(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let suspended jobs go on."""
-        await self._act("Continue", run_ids, f"JobStatus =?= {JobStatus.SUSPENDED}", reason)
+    async def release(self, run_ids: Sequence[str], reason: str) -> None:
+        """Let held and suspended jobs go on."""
+        await self._actions.release(run_ids, reason)
+
+    async def _rows(self, run_ids: Sequence[str], condition: str) -> list[dict[str, Any]]:
+        await self._prepare()
+        rows: list[dict[str, Any]] = []
+        for constraint in selection.members(run_ids):
+            rows += await self._query(f"{condition} && {constraint}")
+        return rows
 
     async def _act(self, action: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
         await self._prepare()
@@ -301,10 +280,7 @@ class HTCondorAdapter:
     async def collect(self, run_ids: Sequence[str], target: Callable[[str], Path]) -> Mapping[str, Collected]:
         """Retrieve what completed jobs left; that makes them leave the queue. Processes of one run get a folder each."""
         await self._prepare()
-        rows: list[dict[str, Any]] = []
-        for constraint in selection.members(run_ids):
-            completed = f"DAGManJobId =?= undefined && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}"
-            rows += await self._query(f"{completed} && {constraint}")
+        rows = await self._rows(run_ids, f"{NO_NODE} && JobStatus =?= {JobStatus.COMPLETED} && {NOT_TAKEN}")
         folders = {run: target(run) for run in {run_of(row) for row in rows}}
         places = {job_id_of(row): proc_folder(folders[run_of(row)], row) for row in rows}
         procs = [{"cluster": row["ClusterId"], "proc": row["ProcId"], "folder": str(places[job_id_of(row)]), "log": LOG} for row in rows]
@@ -334,9 +310,7 @@ class HTCondorAdapter:
         still: dict[str, str] = {}
         for look in range(TAKEN_LOOKS):
             await asyncio.sleep(TAKEN_PAUSE_S if look else 0)
-            waiting: list[Mapping[str, Any]] = []
-            for constraint in selection.members({run_of(row) for row in rows}):
-                waiting += await self._query(f"DAGManJobId =?= undefined && {NOT_TAKEN} && {constraint}")
+            waiting = await self._rows(sorted({run_of(row) for row in rows}), f"{NO_NODE} && {NOT_TAKEN}")
             still = {job_id_of(row): "the access point did not hand its output out" for row in waiting if job_id_of(row) not in known}
             if not still:
                 break
@@ -345,15 +319,21 @@ class HTCondorAdapter:
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
     async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
-        """Not possible here."""
-        raise NotSupported("through HTCondor's own protocol output is there when a run has ended; by ssh it can be followed")
+        """Read what a run writes, while it runs; see `live.LiveOutput`."""
+        live.check_stream(stream)
+        rows = await self._rows([run_id], f"{NO_NODE} && ProcId =?= {process:d} && JobStatus =?= {JobStatus.RUNNING}")
+        if not rows:
+            raise Refused("the run does not run at this moment")
+        if not self._schedd:
+            await self.ping()
+        return await self._live.read(self._schedd, job_id_of(rows[0]), stream, max(0, offset), max_bytes)
 
     async def ping(self) -> SchedulerIdentity:
         """Locate the schedd anew and authenticate."""
         await self._prepare()
         answer = await self._bindings.control("ping")
         identity = str(answer["identity"])
-        self._owner = identity.partition("@")[0]
+        self._owner, self._schedd = identity.partition("@")[0], str(answer["schedd"])
         return SchedulerIdentity(version=version_of(str(answer["version"])), identity=identity, detail=f"schedd {answer['schedd']}")
 
     async def shortages(self) -> list[str]:

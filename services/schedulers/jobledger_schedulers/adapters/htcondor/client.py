@@ -182,9 +182,10 @@ class Bindings:
 
     def __init__(self, settings: AdapterSettings, script: str = worker.__file__) -> None:
         self._settings = settings
-        self._collector = f"{settings.host}:{settings.port}" if settings.port else settings.host
+        self.collector = f"{settings.host}:{settings.port}" if settings.port else settings.host
         self._tokens = settings.private_dir / "tokens"
-        configure = {"collector": self._collector, "schedd_name": settings.schedd_name, "params": _params(self._tokens)}
+        self.params = _params(self._tokens)
+        configure = {"collector": self.collector, "schedd_name": settings.schedd_name, "params": self.params}
         environment = {"CONDOR_CONFIG": "/dev/null", "PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(settings.private_dir)}
         self._lanes = {name: Lane(name, configure, environment, script) for name in ("control", "transfer")}
 
@@ -240,9 +241,9 @@ class Bindings:
         if failure.kind == "unreachable" and text.startswith("collector:"):
             # The bindings have one vague text for a collector that is down and for one that does not let us in.
             if await self._collector_listens():
-                failure.kind, where = "authentication", f"the pool's collector at {self._collector}"
+                failure.kind, where = "authentication", f"the pool's collector at {self.collector}"
             else:
-                return Unreachable(f"nothing answers at {self._collector}, where the pool's collector should be")
+                return Unreachable(f"nothing answers at {self.collector}, where the pool's collector should be")
         if failure.kind == "authentication":
             return AuthenticationFailed(f"{where} does not let us in: {token_facts(self._settings.token, datetime.now(UTC))} ({text})")
         if failure.sent and op in _MAY_CHANGE:
@@ -252,10 +253,10 @@ class Bindings:
         return Unreachable(f"{where} does not answer: it is down, restarting, or not reachable from here ({text})")
 
     async def _collector_listens(self) -> bool:
-        host, _, port = self._collector.rpartition(":")
+        host, _, port = self.collector.rpartition(":")
         try:
             async with asyncio.timeout(2.0):
-                _, writer = await asyncio.open_connection(host or self._collector, int(port) if host else 9618)
+                _, writer = await asyncio.open_connection(host or self.collector, int(port) if host else 9618)
         except (OSError, ValueError, TimeoutError):
             return False
         writer.close()

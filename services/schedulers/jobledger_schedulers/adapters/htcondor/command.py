@@ -24,6 +24,12 @@ NODE_ATTRIBUTE = "JobledgerNode"
 RETRY_ATTRIBUTE = "JobledgerRetry"
 POST_ATTRIBUTE = "JobledgerPost"
 """What a workflow's nodes carry: their name, which try this is, and whether a post script has the last word on it."""
+HOLD_LIMIT_ATTRIBUTE = "JobledgerHoldLimit"
+GIVEN_UP = "held for longer than the job allows"
+"""The reason that a job's own policy gives when it removes it after `hold_limit_s`."""
+PROGRESS_ATTRIBUTE = "ChirpJobledgerProgress"
+MESSAGE_ATTRIBUTE = "ChirpJobledgerMessage"
+"""What a job may say of itself through its starter. Without any right to the access point's files, only `Chirp*` can be set."""
 STDOUT, STDERR, LOG = "stdout.txt", "stderr.txt", "condor.log"
 CREDENTIAL_FILE = ".jobledger-credential"
 """Its name in the sandbox. HTCondor brings no unchanged input file back, so it stays there."""
@@ -58,12 +64,13 @@ _RESERVED_ATTRIBUTES = frozenset({
     "holdreasoncode", "holdreasonsubcode", "holdkillsig", "releasereason", "removereason", "mytype", "targettype", "requirements", "rank",
     "rootdir", "precmd", "postcmd", "prearguments", "postarguments", "preenvironment", "postenvironment", "manifestdir", "wantioproxy",
     "wantremotesyscalls", "outputdestination", "streamout", "streamerr", "streamin", "stageinstart", "stageinfinish", "stageoutstart",
-    "stageoutfinish", "periodichold", "periodicrelease", "periodicremove", "onexithold", "onexitremove", "totalsubmitprocs",
+    "stageoutfinish", "periodichold", "periodicrelease", "periodicremove",
+    "periodicremovereason", "onexithold", "onexitremove", "totalsubmitprocs",
     "currenthosts", "autoclusterid", "autoclusterattrs",
 })
 # fmt: on
 _RESERVED_PREFIX = re.compile(
-    r"jobledger|submit_|transfer|spool|x509|oauth|credential|dagman|dag_|encrypt|dontencrypt|docker|container", re.IGNORECASE
+    r"jobledger|chirpjobledger|submit_|transfer|spool|x509|oauth|credential|dagman|dag_|encrypt|dontencrypt|docker|container", re.IGNORECASE
 )
 """Job attributes that say who a job belongs to, what becomes of it, or which files are moved where: never a user's to set."""
 
@@ -114,6 +121,8 @@ def describe(spec: RunSpec, private: Path, submitter: str) -> Submission:
     if condor.output_files:
         description["transfer_output_files"] = ",".join(literal(_in_sandbox(name)) for name in condor.output_files)
     description |= _attributes(condor.attributes)
+    if condor.hold_limit_s is not None:
+        description |= _hold_limit(condor.hold_limit_s, description.get("periodic_remove", ""))
     description[f"My.{RUN_ID_ATTRIBUTE}"] = quoted(spec.run_id)
     description[f"My.{JOB_ID_ATTRIBUTE}"] = quoted(job_id)
     description[f"My.{SUBMITTER_ATTRIBUTE}"] = quoted(submitter)
@@ -196,6 +205,21 @@ def _attributes(attributes: dict[str, str | float | bool]) -> dict[str, str]:
     if str(commands.get("container_image", "")).startswith("/"):
         commands["transfer_container"] = "false"  # it is there already; a file of ours is never meant
     return commands
+
+
+def _hold_limit(limit_s: int, own: str) -> dict[str, str]:
+    """Have the access point itself remove a job that it has held for too long, beside the user's own policy if there is one.
+
+    Not counted: a hold on request (code 1), a job that was submitted on hold (15), and files that are on their way (16).
+    """
+    held = "JobStatus =?= 5 && HoldReasonCode =!= 1 && HoldReasonCode =!= 15 && HoldReasonCode =!= 16"
+    ours = f"({held} && time() - EnteredCurrentStatus >= {limit_s})"
+    return {
+        "periodic_remove": f"(({own}) =?= true) || {ours}" if own else ours,
+        # An own policy has a reason of its own, which HTCondor words; ours must not be given for it.
+        "My.PeriodicRemoveReason": f"ifThenElse({ours}, {quoted(GIVEN_UP)}, undefined)" if own else quoted(GIVEN_UP),
+        f"My.{HOLD_LIMIT_ATTRIBUTE}": str(limit_s),
+    }
 
 
 def _own_attribute(name: str, plain: str) -> str:

@@ -9,13 +9,17 @@ from typing import Any
 
 from jobledger_contracts.job_events import NodeReport, ScriptSpec, WorkflowSpec
 from jobledger_contracts.statuses import Status
-from jobledger_contracts.workflows import node_names
+from jobledger_contracts.workflows import node_folder, node_names
 from jobledger_schedulers.adapters.htcondor.command import LOG, RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, literal, quoted
-from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, STATUS_FILE, Dag, node_folder
+from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, STATUS_FILE, Dag
 from jobledger_schedulers.adapters.htcondor.parse_nodes import failure_in_words, read_status_file
 from jobledger_schedulers.adapters.port import Collected, RunSpec
 
 TAIL_BYTES = 64_000
+NO_SCRIPTS = (
+    "the workflow has PRE or POST scripts, which the access point itself would run, and it does not allow that: "
+    "its administrator can, with JOBLEDGER_DAG_SCRIPTS = True in its configuration"
+)
 MOST_STARTS = 5
 """condor_dagman that crashes is started again for ever by its own submit description; after so many it is held, which is seen."""
 
@@ -63,19 +67,26 @@ def _bring_earlier(run: Path, spec: RunSpec) -> None:
 
 def dagman_description(spec: RunSpec, submitter: str) -> dict[str, str]:
     """What the DAG's own job is told beside what `from_dag` writes: all of it travels through the spool, and only `run` comes back."""
-    crashed = "(ExitBySignal =?= true || (ExitCode =!= undefined && ExitCode > 2))"
     return {
-        "batch_name": literal(" ".join(spec.job_name.split()) or "-"),
+        **own_description(spec),
         "transfer_executable": "false",
         "should_transfer_files": "YES",
         "transfer_input_files": "run,submit,inputs",
         "transfer_output_files": "run",
         "log": LOG,
+        f"My.{SUBMITTER_ATTRIBUTE}": quoted(submitter),
+    }
+
+
+def own_description(spec: RunSpec) -> dict[str, str]:
+    """What the DAG's own job is told, whichever way its files travel."""
+    crashed = "(ExitBySignal =?= true || (ExitCode =!= undefined && ExitCode > 2))"
+    return {
+        "batch_name": literal(" ".join(spec.job_name.split()) or "-"),
         "notification": "never",
         "on_exit_hold": f"NumJobStarts >= {MOST_STARTS} && {crashed}",
         "on_exit_hold_reason": quoted("condor_dagman crashed again and again: its configuration at the access point is not good"),
         f"My.{RUN_ID_ATTRIBUTE}": quoted(spec.run_id),
-        f"My.{SUBMITTER_ATTRIBUTE}": quoted(submitter),
     }
 
 
@@ -98,12 +109,15 @@ def settle_output(folder: Path, run_id: str, error: str) -> Collected:
     return Collected(run_id=run_id, files=files, nodes=tuple(nodes), message=words, error=error)
 
 
-def read_nodes(files: Mapping[str, str]) -> list[NodeReport]:
-    """How all nodes ended, from the status files of the workflow and of those within it: name of the file -> its text."""
+def read_nodes(files: Mapping[str, str], *, live: bool = False) -> list[NodeReport]:
+    """How nodes ended, from the status files of the workflow and of those within it: name of the file -> its text.
+
+    All of them, or, while DAGMan is at work (`live`), those that have.
+    """
     found: dict[str, NodeReport] = {}
     for name, text in sorted(files.items()):
         prefix = "" if name == STATUS_FILE else name.removeprefix("within-").removesuffix(".dag.status") + "/"
-        for report in read_status_file(text, prefix):
+        for report in read_status_file(text, prefix, live=live):
             found[report.node] = report
     return sorted(found.values(), key=lambda report: (report.status != Status.ERROR, report.node))
 

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -21,12 +21,17 @@ import msgspec
 
 from jobledger_contracts.statuses import FINISHED, Status
 from jobledger_schedulers.adapters.htcondor.command import (
+    GIVEN_UP,
+    HOLD_LIMIT_ATTRIBUTE,
+    MESSAGE_ATTRIBUTE,
     NODE_ATTRIBUTE,
     POST_ATTRIBUTE,
+    PROGRESS_ATTRIBUTE,
     RETRY_ATTRIBUTE,
     RUN_ID_ATTRIBUTE,
     SUBMITTER_ATTRIBUTE,
 )
+from jobledger_schedulers.adapters.htcondor.resources import MEASURES, resources_of
 from jobledger_schedulers.adapters.port import Observation
 
 Row = Mapping[str, Any]
@@ -53,10 +58,16 @@ PROJECTION = [
     "NumJobStarts", "ExitCode", "ExitBySignal", "ExitSignal", "JobSuccessExitCode", "HoldReason", "HoldReasonCode", "HoldReasonSubCode",
     "RemoveReason", "RemoteHost", "LastRemoteHost", "QDate", "EnteredCurrentStatus", "CompletionDate", "StageInFinish", "StageOutFinish",
     "TransferOutput", "JobUniverse", "DAGManJobId", NODE_ATTRIBUTE, RETRY_ATTRIBUTE, POST_ATTRIBUTE, "DAG_NodesTotal", "DAG_NodesDone",
-    "DAG_NodesFailed", "DAG_NodesQueued", "DAG_NodesReady", "DAG_NodesUnready", "DAG_NodesFutile",
+    "DAG_NodesFailed", "DAG_NodesQueued", "DAG_NodesReady", "DAG_NodesUnready", "DAG_NodesFutile", "NumShadowStarts", "NumHolds",
+    "NumSuspensions", "VacateReason", "VacateReasonCode", "LastHoldReason", "LastHoldReasonCode", "LastHoldReasonSubCode",
+    HOLD_LIMIT_ATTRIBUTE, PROGRESS_ATTRIBUTE, MESSAGE_ATTRIBUTE, *MEASURES,
 ]
 # fmt: on
-_EVIDENCE = frozenset(PROJECTION) - {RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, "TotalSubmitProcs", "TransferOutput", "JobUniverse"}
+_EVIDENCE = (
+    frozenset(PROJECTION)
+    - frozenset(MEASURES)
+    - {RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, PROGRESS_ATTRIBUTE, MESSAGE_ATTRIBUTE, "TotalSubmitProcs", "TransferOutput", "JobUniverse"}
+)
 
 HOLD_REASONS: Mapping[int, str] = {
     1: "held on request",
@@ -107,6 +118,16 @@ class Proc(msgspec.Struct, frozen=True):
     exit_signal: int | None = None
     results_ready: bool = False
     row: Row = {}
+
+    @property
+    def progress(self) -> float | None:
+        """What the job says of itself through its starter, from 0 to 1; a process that has ended is through."""
+        if self.status in FINISHED:
+            return 1.0
+        value = self.row.get(PROGRESS_ATTRIBUTE)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            return None
+        return float(value)
 
 
 def run_of(row: Row) -> str:
@@ -187,8 +208,17 @@ def _judge_run(run: str, clusters: Mapping[int, Mapping[int, Proc]]) -> Observat
         exit_code=codes.pop() if len(codes) == 1 else None,
         exit_signal=signals.pop() if len(signals) == 1 else None,
         evidence=evidence,
+        progress=_progress(procs, total),
+        resources=resources_of([proc.row for proc in procs]),
         results_ready=ended and any(proc.results_ready for proc in procs),
     )
+
+
+def _progress(procs: Sequence[Proc], total: int) -> float | None:
+    """How far a run is: as far as its processes say, those that say nothing counted as at their beginning. None when none says anything."""
+    if not any(PROGRESS_ATTRIBUTE in proc.row for proc in procs):
+        return None
+    return round(sum(proc.progress or 0.0 for proc in procs) / total, 4)
 
 
 def judge_proc(row: Row, *, in_queue: bool) -> Proc:
@@ -203,10 +233,13 @@ def judge_proc(row: Row, *, in_queue: bool) -> Proc:
         code, by = (None, integer(row, "ExitSignal")) if row.get("ExitBySignal") is True else (integer(row, "ExitCode"), None)
         return Proc(number, end, over_but_one, message, code, by, ready, row)
     if status == JobStatus.REMOVING:
+        if given_up := _given_up(row):
+            return Proc(number, Status.ERROR, starts, given_up, row=row)
         return Proc(number, Status.ABORTED, starts, str(row.get("RemoveReason") or "removed"), row=row)
     if status in (JobStatus.RUNNING, JobStatus.TRANSFERRING_OUTPUT):
         host = row.get("RemoteHost")
-        return Proc(number, Status.RUNNING, over_but_one, f"running on {host}" if host else "", row=row)
+        said = str(row.get(MESSAGE_ATTRIBUTE) or "") or (f"running on {host}" if host else "")
+        return Proc(number, Status.RUNNING, over_but_one, said, row=row)
     if status == JobStatus.SUSPENDED:  # still the same execution
         return Proc(number, Status.PAUSED, over_but_one, "suspended", row=row)
     if status == JobStatus.HELD:
@@ -215,8 +248,23 @@ def judge_proc(row: Row, *, in_queue: bool) -> Proc:
             return Proc(number, Status.SUBMITTED, starts, HOLD_REASONS[SPOOLING], row=row)
         return Proc(number, Status.PAUSED, starts, hold_reason(row), row=row)
     if status == JobStatus.IDLE:
-        return Proc(number, Status.SUBMITTED, starts, "waiting for a machine" + (" again" if starts else ""), row=row)
+        return Proc(number, Status.SUBMITTED, starts, _waiting(row, starts), row=row)
     return Proc(number, Status.OTHER, starts, f"HTCondor says JobStatus {status}", row=row)
+
+
+def _waiting(row: Row, starts: int) -> str:
+    """Why a job is not running. The reason of a hold is no reason of an eviction, although HTCondor notes it as one too."""
+    why = str(row.get("VacateReason") or "").strip()
+    evicted = bool(why) and row.get("VacateReasonCode") != row.get("LastHoldReasonCode")
+    return "waiting for a machine" + (" again" if starts else "") + (f": {why}" if starts and evicted else "")
+
+
+def _given_up(row: Row) -> str:
+    """Why a job that was held for too long was removed by its own policy; empty when something else removed it."""
+    if row.get(HOLD_LIMIT_ATTRIBUTE) is None or row.get("RemoveReason") != GIVEN_UP:
+        return ""
+    held = {name: row.get(f"Last{name}") for name in ("HoldReason", "HoldReasonCode", "HoldReasonSubCode")}
+    return f"given up after {row[HOLD_LIMIT_ATTRIBUTE]} s: {hold_reason(held)}"
 
 
 def _judge_exit(row: Row) -> tuple[Status, str]:
@@ -237,7 +285,8 @@ def hold_reason(row: Row) -> str:
         words += f" ({os.strerror(subcode)})"
     elif code == 34 and subcode in _OUT_OF:
         words += f" ({_OUT_OF[subcode]})"
-    return f"{words}: {said}" if said else words
+    numbers = f" [hold code {code}{f'.{subcode}' if subcode else ''}]" if code else ""
+    return (f"{words}: {said}" if said else words) + numbers
 
 
 def _signal_name(number: int | None) -> str:

@@ -24,6 +24,8 @@ NAMED: Final = 5  #: so many failed nodes are named in a message
 _FIELD = re.compile(r'^\s*(\w+) = (?:"((?:[^"\\]|\\.)*)"|(-?\d+));', re.MULTILINE)
 _COMPLAINT = re.compile(r"(?<![A-Z_])ERROR:? +(.+)")
 _EXIT_CODE = re.compile(r"failed with status (-?\d+)")
+_CUT_OFF = re.compile(r"Was STATUS_(PRERUN|SUBMITTED|POSTRUN)\b")
+"""DAGMan's word for a node that was at work when the workflow was ended: it calls that an error of the node's."""
 _EXIT_SIGNAL = re.compile(r"failed with signal (\d+)")
 
 _NOT_READY, _READY, _PRE_RUN, _SUBMITTED, _POST_RUN, _DONE, _ERROR, _FUTILE = range(8)
@@ -38,6 +40,8 @@ _ENDS: Final[Mapping[int, tuple[Status, str]]] = {
     _FUTILE: (Status.ABORTED, "not run: a node before it failed"),
 }
 """NodeStatus -> what a node ended as, when no more is going to happen."""
+_FINAL: Final = frozenset({_DONE, _ERROR, _FUTILE})
+"""What stays as it is while others go on: a node that is tried again is ready, not in error."""
 
 
 def is_node(row: Row) -> bool:
@@ -103,16 +107,22 @@ def as_workflow(seen: Observation, nodes: Sequence[NodeReport], *, in_queue: boo
     return msgspec.structs.replace(seen, status=Status.VARIOUS, message=", ".join(parts), progress=progress, nodes=nodes)
 
 
-def read_status_file(text: str, prefix: str = "") -> list[NodeReport]:
-    """How the nodes ended, as DAGMan's node status file has it; `prefix` goes before the names. What cannot be read is left out."""
+def read_status_file(text: str, prefix: str = "", *, live: bool = False) -> list[NodeReport]:
+    """How the nodes ended, as DAGMan's node status file has it; `prefix` goes before the names. What cannot be read is left out.
+
+    While DAGMan is at work (`live`), only those that will not change any more.
+    """
+    possible = _FINAL if live else _ENDS.keys()
     reports = []
     for block in text.split("\n]"):
         fields: dict[str, Any] = {name: int(number) if number else string for name, string, number in _FIELD.findall(block)}
-        if fields.get("Type") != "NodeStatus" or not fields.get("Node") or fields.get("NodeStatus") not in _ENDS:
+        if fields.get("Type") != "NodeStatus" or not fields.get("Node") or fields.get("NodeStatus") not in possible:
             continue
         status, words = _ENDS[fields["NodeStatus"]]
         details = str(fields.get("StatusDetails") or "")
         code, by = _EXIT_CODE.search(details), _EXIT_SIGNAL.search(details)
+        if status is Status.ERROR and (cut := _CUT_OFF.match(details)):
+            status, words = _ENDS[{"PRERUN": _PRE_RUN, "SUBMITTED": _SUBMITTED, "POSTRUN": _POST_RUN}[cut[1]]]
         if status is Status.ERROR:
             words = f"exit code {code[1]}" if code else f"ended by signal {by[1]}" if by else f"failed: {details}" if details else words
         reports.append(

@@ -6,23 +6,27 @@ A run's files lie in `~/.jobledger/<run id>` there, from before it is submitted 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from jobledger_contracts.ids import parse_run_id
 from jobledger_contracts.statuses import TERMINAL
-from jobledger_schedulers.adapters.htcondor.command import RUN_ID_ATTRIBUTE, STDERR, STDOUT, NotSubmittable
-from jobledger_schedulers.adapters.htcondor.parse import JobStatus, judge, missing_procs, run_of, version_of
+from jobledger_schedulers.adapters.htcondor.actions import Actions
+from jobledger_schedulers.adapters.htcondor.command import STDERR, STDOUT, NotSubmittable
+from jobledger_schedulers.adapters.htcondor.dag_files import settle_output
+from jobledger_schedulers.adapters.htcondor.parse import JobStatus, judge, run_of, version_of
+from jobledger_schedulers.adapters.htcondor.parse_nodes import is_workflow
 from jobledger_schedulers.adapters.htcondor.results import collected
-from jobledger_schedulers.adapters.htcondor.selection import ASK_FOR_ALL_FROM, RUNS_PER_QUERY, batches, members, one_line, since
+from jobledger_schedulers.adapters.htcondor.selection import ASK_FOR_ALL_FROM, RUNS_PER_QUERY, batches, members, one_line
 from jobledger_schedulers.adapters.htcondor_ssh import script
 from jobledger_schedulers.adapters.htcondor_ssh.fetch import NotFetched, fetch, read_from
 from jobledger_schedulers.adapters.htcondor_ssh.link import Link
-from jobledger_schedulers.adapters.htcondor_ssh.parcels import Parcel, packed, parcel
+from jobledger_schedulers.adapters.htcondor_ssh.looking import Looking
+from jobledger_schedulers.adapters.htcondor_ssh.parcels import Parcel, packed, parcel, workflow_parcel
 from jobledger_schedulers.adapters.htcondor_ssh.shell import Shell, new_mark, states_in
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
@@ -52,14 +56,6 @@ LEAVING_S: Final = 5.0
 STREAMS: Final = {"stdout": STDOUT, "stderr": STDERR}
 
 
-class _Look(msgspec.Struct, frozen=True):
-    """What was seen of runs: ads of the queue and of the history, and whose folder is there."""
-
-    queue: list[dict[str, Any]]
-    history: list[dict[str, Any]]
-    folders: frozenset[str]
-
-
 class HTCondorSshAdapter:
     """One account at one access point. See `port.SchedulerAdapter`."""
 
@@ -69,11 +65,12 @@ class HTCondorSshAdapter:
         self._settings = settings
         self._link = Link(settings)
         self._shell = Shell(self._link)
+        self._actions = Actions(self._act, self._rows, spools=False)
+        self._looking = Looking(self._shell)
         self._meeting = asyncio.Lock()
         self._home = ""
-        self._owner = ""
+        self._dagman = frozenset[str]()  #: what is said of workflows there; see `script.hello`
         self._busy: set[str] = set()  #: runs that we are handing over now
-        self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
 
     # -- handing over ---------------------------------------------------------------------------------------------------------------
 
@@ -96,6 +93,7 @@ class HTCondorSshAdapter:
             raise
         finally:
             self._busy.difference_update(runs)
+            await asyncio.to_thread(self._unstage, [spec.run_id for spec in specs if spec.workflow is not None])
         return [answers[spec.run_id] for spec in specs]
 
     def _parcels(self, specs: Sequence[RunSpec], answers: dict[str, Handle | SubmitRefused]) -> list[Parcel]:
@@ -103,10 +101,23 @@ class HTCondorSshAdapter:
         for spec in specs:
             parse_run_id(spec.run_id)  # it becomes a path
             try:
-                parcels.append(parcel(spec, f"{self._home}/{script.BASE}"))
+                parcels.append(self._workflow(spec) if spec.workflow is not None else parcel(spec, f"{self._home}/{script.BASE}"))
             except NotSubmittable as refusal:
                 answers[spec.run_id] = SubmitRefused(spec.run_id, str(refusal))
         return parcels
+
+    def _workflow(self, spec: RunSpec) -> Parcel:
+        if "workflows" not in self._dagman:
+            raise NotSubmittable(f"the access point {self._link.where} has no condor_submit_dag: it cannot run workflows")
+        self._settings.private_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return workflow_parcel(spec, self._staged(spec.run_id), scripts="true" in self._dagman)
+
+    def _staged(self, run_id: str) -> Path:
+        return self._settings.private_dir / "runs" / run_id
+
+    def _unstage(self, runs: Sequence[str]) -> None:
+        for run in runs:
+            shutil.rmtree(self._staged(run), ignore_errors=True)
 
     async def _send(self, parcels: Sequence[Parcel]) -> None:
         """Nothing is submitted yet: whatever happens here, it can be done again."""
@@ -172,7 +183,7 @@ class HTCondorSshAdapter:
         states = await self._settle(run_ids)
         if busy := [run for run, state in states.items() if state == "busy"]:
             raise Unreachable(f"an earlier attempt to submit {len(busy)} of these runs is still under way at the access point")
-        seen = await self._observe(run_ids, everything=False)
+        seen = await self._looking.observe(run_ids)
         if never := [one.run_id for one in seen if one.gone and states.get(one.run_id) == "revoked"]:
             await self._tidy(never)
         return {one.run_id: one for one in seen if not one.gone}
@@ -185,72 +196,42 @@ class HTCondorSshAdapter:
         return states
 
     async def observe(self, run_ids: Collection[str]) -> list[Observation]:
-        """One query for all of them; one more into the history when some have left the queue."""
+        """One query for all of them; one more into the history when some have left the queue, or are workflows, whose nodes have."""
         if not run_ids:
             return []
         await self._meet()
-        return await self._observe(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM)
-
-    async def _observe(self, run_ids: Collection[str], *, everything: bool) -> list[Observation]:
-        look = await self._look(run_ids, everything=everything)
-        judged = judge(look.queue, look.history)
-        for run, one in judged.items():
-            self._remember(run, one.evidence.get("procs", 1))
-            judged[run] = msgspec.structs.replace(one, results_ready=one.status in TERMINAL and run in look.folders)
-        for run in set(run_ids) - judged.keys():
-            self._procs.pop(run, None)
-        unknown = "neither the queue nor the history of the access point has this run"
-        return [judged.get(run) or Observation(run_id=run, gone=True, message=unknown) for run in run_ids]
-
-    async def _look(self, run_ids: Collection[str], *, everything: bool) -> _Look:
-        wanted = set(run_ids)
-        constraints = ["true"] if everything else list(members(wanted))
-        steps = {f"queue{number}": script.queue(f"{self._ours()} && {each}") for number, each in enumerate(constraints)}
-        found = await self._shell.steps({**steps, "folders": script.folders()})
-        rows = [row for name in steps for row in script.rows_of(found[name]) if run_of(row) in wanted]
-        left = sorted((wanted - {run_of(row) for row in rows}) | missing_procs(rows))
-        past = await self._history(left) if left else []
-        return _Look(rows, past, frozenset(wanted.intersection(found["folders"].split())))
-
-    async def _history(self, runs: Sequence[str]) -> list[dict[str, Any]]:
-        steps = {}
-        for number, batch in enumerate(batches(runs, RUNS_PER_QUERY)):
-            # A look that finds all it is to find ends there; another goes back to the oldest of these runs' jobs.
-            match = sum(self._procs[run] for run in batch) if all(run in self._procs for run in batch) else -1
-            steps[f"history{number}"] = script.history(f"{self._ours()} && {next(members(batch))}", match, since(batch))
-        found = await self._shell.steps(steps)
-        return [row for text in found.values() for row in script.rows_of(text)]
+        return await self._looking.observe(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM, nodes=True)
 
     # -- acting ---------------------------------------------------------------------------------------------------------------------
 
     async def stop(self, run_ids: Sequence[str], reason: str) -> None:
-        """Remove jobs, but not completed ones, which are about to leave the queue by themselves."""
-        condition = f"JobStatus =!= {JobStatus.COMPLETED} && JobStatus =!= {JobStatus.REMOVING}"
-        await self._act("condor_rm", run_ids, condition, reason)
+        """See `actions.Actions`, as for the others."""
+        await self._actions.stop(run_ids, reason)
 
     async def hold(self, run_ids: Sequence[str], reason: str) -> None:
         """Hold jobs."""
-        statuses = " || ".join(f"JobStatus =?= {status}" for status in (JobStatus.IDLE, JobStatus.RUNNING, JobStatus.SUSPENDED))
-        await self._act("condor_hold", run_ids, f"({statuses})", reason)
-
-    async def release(self, run_ids: Sequence[str], reason: str) -> None:
-        """Release held jobs."""
-        await self._act("condor_release", run_ids, f"JobStatus =?= {JobStatus.HELD}", reason)
+        await self._actions.hold(run_ids, reason)
 
     async def suspend(self, run_ids: Sequence[str], reason: str) -> None:
-        """Stop running jobs where they are; they keep their machine. HTCondor takes no reason for it."""
-        await self._act("condor_suspend", run_ids, f"JobStatus =?= {JobStatus.RUNNING}", reason)
+        """Suspend those that run, hold those that wait. HTCondor takes no reason for the former."""
+        await self._actions.suspend(run_ids, reason)
 
-    async def resume(self, run_ids: Sequence[str], reason: str) -> None:
-        """Let suspended jobs go on."""
-        await self._act("condor_continue", run_ids, f"JobStatus =?= {JobStatus.SUSPENDED}", reason)
+    async def release(self, run_ids: Sequence[str], reason: str) -> None:
+        """Let held and suspended jobs go on."""
+        await self._actions.release(run_ids, reason)
 
-    async def _act(self, tool: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
+    async def _rows(self, run_ids: Sequence[str], condition: str) -> list[dict[str, Any]]:
+        await self._meet()
+        steps = {f"queue{n}": script.queue(f"{self._looking.ours()} && {condition} && {each}") for n, each in enumerate(members(run_ids))}
+        found = await self._shell.steps(steps)
+        return [row for text in found.values() for row in script.rows_of(text)]
+
+    async def _act(self, action: str, run_ids: Sequence[str], condition: str, reason: str) -> None:
         if not run_ids:
             return
         await self._meet()
-        constraints = (f"{self._ours()} && {condition} && {each}" for each in members(run_ids))
-        steps = {f"act{number}": script.act(tool, each, one_line(reason)) for number, each in enumerate(constraints)}
+        constraints = (f"{self._looking.ours()} && {condition} && {each}" for each in members(run_ids))
+        steps = {f"act{number}": script.act(script.ACTING[action], each, one_line(reason)) for number, each in enumerate(constraints)}
         found, _ = await self._shell.sections(steps, changes=True)
         for section in found.values():
             if section.status != 0 and not script.found_nothing(section.text):
@@ -283,9 +264,9 @@ class HTCondorSshAdapter:
 
     async def _ended(self, run_ids: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], set[str]]:
         """Runs that are over and have a folder: those that have left the queue, with their ads, and those that have not."""
-        look = await self._look(run_ids, everything=False)
+        look = await self._looking.look(run_ids)
         over = {run for run, one in judge(look.queue, look.history).items() if one.status in TERMINAL and run in look.folders}
-        leaving = over.intersection(map(run_of, look.queue))
+        leaving = over.intersection(map(run_of, [*look.queue, *look.nodes]))
         ready: dict[str, list[dict[str, Any]]] = {run: [] for run in sorted(over - leaving)}
         for row in look.history:
             if run_of(row) in ready:
@@ -295,10 +276,14 @@ class HTCondorSshAdapter:
     async def _collect(self, sftp: Any, run: str, local: Path, rows: list[dict[str, Any]], places: asyncio.Semaphore) -> Collected:
         async with places:
             local.mkdir(parents=True, exist_ok=True)
+            workflow = any(is_workflow(row) for row in rows)
+            outputs = script.DAG_OUTPUTS if workflow else script.OUTPUTS
             try:
-                await fetch(sftp, f"{self._folder(run)}/{script.OUTPUTS}", local, timeout_s=self._settings.timeout_s)
+                await fetch(sftp, f"{self._folder(run)}/{outputs}", local, timeout_s=self._settings.timeout_s)
             except NotFetched as error:
                 return Collected(run_id=run, error=str(error))
+            if workflow:
+                return await asyncio.to_thread(settle_output, local, run, "")
             first = min(row["ClusterId"] for row in rows)
             ended = [row for row in rows if row["ClusterId"] == first and row.get("JobStatus") == JobStatus.COMPLETED]
             return await asyncio.to_thread(collected, run, local, ended, {})
@@ -318,7 +303,7 @@ class HTCondorSshAdapter:
         found = await read_from(sftp, paths, offset, max_bytes, timeout_s=self._settings.timeout_s)
         if found is not None and found.size:
             return found  # it has ended, or streams its output
-        look = await self._look([run_id], everything=False)
+        look = await self._looking.look([run_id])
         for row in look.queue:
             if row.get("ProcId") == process and row.get("JobStatus") == JobStatus.RUNNING:
                 return await self._live(run_id, f"{row['ClusterId']}.{process:d}", stream, offset, max_bytes)
@@ -357,12 +342,13 @@ class HTCondorSshAdapter:
             raise Incompatible(
                 f"the access point {self._link.where} lacks the programs {', '.join(missing)} (on the PATH of a command by SSH)"
             )
+        self._dagman = frozenset(found["dagman"].text.split())
         self._home = script.home_of(found["home"].text)
         identity = script.identity_of(found["identity"].text)
         if found["identity"].status != 0 or not identity:
             error = script.failure(f"{answer.stderr} {found['identity'].text}")
             raise type(error)(f"the access point {self._link.where} is there, but its schedd does not serve us: {error}")
-        self._owner = identity.partition("@")[0]
+        self._looking.owner = identity.partition("@")[0]
         version = version_of(found["version"].text)
         return SchedulerIdentity(version=version, identity=identity, detail=f"by ssh as {self._settings.username} at {self._link.where}")
 
@@ -372,14 +358,5 @@ class HTCondorSshAdapter:
 
     async def _meet(self) -> None:
         async with self._meeting:
-            if not self._owner:
+            if not self._looking.owner:
                 await self.ping()
-
-    def _ours(self) -> str:
-        """Only what belongs to us counts: anybody in the pool could write our attribute into a job of theirs."""
-        return f'{RUN_ID_ATTRIBUTE} =!= undefined && Owner == "{self._owner}"'
-
-    def _remember(self, run: str, procs: int) -> None:
-        if len(self._procs) > 200_000:
-            self._procs.clear()
-        self._procs[run] = procs

@@ -16,8 +16,10 @@ from typing import Any
 import msgspec
 
 from jobledger_schedulers.adapters.htcondor.command import CREDENTIAL_FILE, NotSubmittable
-from jobledger_schedulers.adapters.htcondor.results import check_inputs
-from jobledger_schedulers.adapters.htcondor_ssh.script import DESCRIPTION, INPUTS, LOCK, OUTPUTS, submit_file
+from jobledger_schedulers.adapters.htcondor.dag import write_dag
+from jobledger_schedulers.adapters.htcondor.dag_files import NO_SCRIPTS, make_folder
+from jobledger_schedulers.adapters.htcondor.results import check_files, check_inputs
+from jobledger_schedulers.adapters.htcondor_ssh.script import DESCRIPTION, INPUTS, LOCK, OUTPUTS, dag_files, submit_file
 from jobledger_schedulers.adapters.port import RunSpec, Unreachable
 
 BUFFER_BYTES = 2**18
@@ -28,10 +30,10 @@ class Parcel(msgspec.Struct, frozen=True):
     """The folder of one run."""
 
     run_id: str
-    description: str
-    credential: str
-    processes: int
-    inputs: Sequence[tuple[str, Path, bool]]  #: name below `in`, where it lies here, whether it is the program
+    texts: dict[str, str]  #: files of ours in it, the description last
+    credential: str = ""
+    folders: Sequence[str] = (INPUTS, OUTPUTS)
+    inputs: Sequence[tuple[str, Path, bool]] = ()  #: name in it, where it lies here, whether it is a program
 
     def __repr__(self) -> str:
         return f"Parcel({self.run_id!r})"
@@ -45,7 +47,23 @@ def parcel(spec: RunSpec, base: str) -> Parcel:
     program = spec.condor.executable
     inputs = [] if not program or program.startswith("/") else [(program, spec.input_dir / program, True)]
     inputs += [(name, spec.input_dir / name, False) for name in spec.condor.input_files if name != program]
-    return Parcel(spec.run_id, description, spec.credential, processes, inputs)
+    folders = [INPUTS, OUTPUTS, *(f"{OUTPUTS}/process-{number}" for number in range(processes) if processes > 1)]
+    placed = [(f"{INPUTS}/{Path(name).as_posix()}", path, is_program) for name, path, is_program in inputs]
+    return Parcel(spec.run_id, {DESCRIPTION: description}, spec.credential, folders, placed)
+
+
+def workflow_parcel(spec: RunSpec, folder: Path, *, scripts: bool) -> Parcel:
+    """What is to be sent for a run of a workflow, made in `folder`, which is to stay until it is sent. Raises NotSubmittable.
+
+    `scripts` says whether the access point allows that it runs scripts of workflows itself.
+    """
+    assert spec.workflow is not None
+    dag = write_dag(spec, spec.workflow, spec.done_nodes)
+    if dag.scripts and not scripts:
+        raise NotSubmittable(NO_SCRIPTS)
+    check_files(spec.input_dir, dag.inputs)
+    make_folder(folder, dag, spec)
+    return Parcel(spec.run_id, dag_files(spec), folders=(), inputs=[(path.name, path, False) for path in sorted(folder.iterdir())])
 
 
 async def packed(parcels: Sequence[Parcel]) -> AsyncIterator[bytes]:
@@ -129,13 +147,11 @@ def _pack_one(archive: tarfile.TarFile, one: Parcel) -> None:
 
     folder(root)
     content(f"{root}/{LOCK}", "")
-    folder(f"{root}/{INPUTS}")
-    folder(f"{root}/{OUTPUTS}")
-    if one.processes > 1:
-        for number in range(one.processes):
-            folder(f"{root}/{OUTPUTS}/process-{number}")
+    for name in one.folders:
+        folder(f"{root}/{name}")
     for name, path, program in one.inputs:
-        file(f"{root}/{INPUTS}/{Path(name).as_posix()}", path, program=program)
+        file(f"{root}/{name}", path, program=program)
     if one.credential:
         content(f"{root}/{OUTPUTS}/{CREDENTIAL_FILE}", one.credential + "\n")
-    content(f"{root}/{DESCRIPTION}", one.description)
+    for name, text in one.texts.items():
+        content(f"{root}/{name}", text)

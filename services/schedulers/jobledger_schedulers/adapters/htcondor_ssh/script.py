@@ -14,8 +14,10 @@ Error texts were captured from the tools of 23.9 (tests/data/htcondor/ssh-23.9.6
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 import shlex
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from typing import Any
 import msgspec
 
 from jobledger_contracts.ids import parse_run_id
-from jobledger_schedulers.adapters.htcondor.command import SUBMITTER_ATTRIBUTE, NotSubmittable, describe, literal
+from jobledger_schedulers.adapters.htcondor.command import LOG, SUBMITTER_ATTRIBUTE, describe, literal
+from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE
+from jobledger_schedulers.adapters.htcondor.dag_files import dagman_options, own_description
 from jobledger_schedulers.adapters.htcondor.parse import PROJECTION
 from jobledger_schedulers.adapters.port import (
     AuthenticationFailed,
@@ -39,10 +43,21 @@ from jobledger_schedulers.adapters.port import (
 BASE = ".jobledger"
 DESCRIPTION, SUBMITTED, LOCK = "job.sub", "job.submitted", "job.lock"
 INPUTS, OUTPUTS = "in", "out"
+DAG_OPTIONS, DAG_OUTPUTS = "job.options", "run"
+"""Only a workflow has them: what condor_submit_dag is told, and the folder that DAGMan and all nodes write to."""
 TOOLS = ("condor_submit", "condor_q", "condor_history", "condor_rm", "condor_ping", "tar", "flock")
+ACTING = {
+    "Remove": "condor_rm",
+    "Hold": "condor_hold",
+    "Release": "condor_release",
+    "Suspend": "condor_suspend",
+    "Continue": "condor_continue",
+}
 LOCK_WAIT_S = 5
 MAX_LIVE_BYTES = 8 * 2**20
 """Of what a run has written so far, as much can be looked at before it ends."""
+MAX_STATUS_BYTES = 32 * 2**20
+"""Of one node status file: 20,000 nodes with all that DAGMan says of each fit in."""
 
 _HOME = re.compile(r"/[\w./@+-]*\Z", re.ASCII)
 _TERSE = re.compile(r"\b(\d+)\.\d+ - \d+\.\d+")
@@ -96,11 +111,12 @@ def sections(mark: str, stdout: bytes) -> dict[str, Section]:
 
 
 def hello() -> dict[str, str]:
-    """Which tools are missing, where home is, which version answers, and who we are to the schedd (or why we are nobody)."""
+    """Which tools are missing, where home is, which version answers, what is said of workflows, and who we are to the schedd."""
     return {
         "tools": f'for tool in {" ".join(TOOLS)}; do command -v "$tool" >/dev/null || echo "$tool"; done',
         "home": 'cd "$HOME" && pwd -P',
         "version": "condor_version",
+        "dagman": "command -v condor_submit_dag >/dev/null && echo workflows; condor_config_val JOBLEDGER_DAG_SCRIPTS | tr A-Z a-z; true",
         "identity": "condor_ping -type SCHEDD WRITE || { condor_q -allusers -constraint false; false; }",
     }
 
@@ -129,12 +145,19 @@ def act(tool: str, constraint: str, reason: str) -> str:
 
 
 def submit(mark: str, run_ids: Iterable[str]) -> str:
-    """Submit runs whose folders are there; a line for each at once: `mark`, its id, the exit status, and what condor_submit says."""
+    """Submit runs whose folders are there; a line for each at once: `mark`, its id, the exit status, and what condor_submit says.
+
+    For a workflow, condor_submit_dag writes the description, as its version has it, with ours in it.
+    """
     one = f"""\
 one() (
 cd "$base/$1" && exec 9>>{LOCK} && flock -n 9 || {{ printf '%s %s 75 %s\\n' {mark} "$1" "busy"; exit; }}
 [ -e {DESCRIPTION} ] || {{ printf '%s %s 75 %s\\n' {mark} "$1" "taken"; exit; }}
-said=$(condor_submit -terse {DESCRIPTION} 2>&1); code=$?
+file={DESCRIPTION}
+said=$(if [ -e {DAG_OPTIONS} ]; then
+  condor_submit_dag -no_submit -force -insert_sub_file {DESCRIPTION} $(cat {DAG_OPTIONS}) {DAG_FILE} >/dev/null || exit
+  file={DAG_FILE}.condor.sub
+fi 2>&1; condor_submit -terse "$file" 2>&1); code=$?
 [ "$code" -ne 0 ] || mv {DESCRIPTION} {SUBMITTED}
 printf '%s %s %s %s\\n' {mark} "$1" "$code" "$(printf %s "$said" | tr '\\n' ' ')"
 )
@@ -184,6 +207,25 @@ wc -c <"$copy"
 tail -c +{int(offset) + 1} "$copy" | head -c {int(max_bytes)} | base64"""
 
 
+def endings(mark: str, known: Mapping[str, str]) -> str:
+    """DAGMan's node status files of workflows, where they are others than those known by their stamps (run id -> stamp).
+
+    For each file a line: `mark`, the run id, the stamp, the file's name, and its content, compressed and in base64. DAGMan puts new
+    files in the places of old ones, so their inodes tell them apart.
+    """
+    one = f"""\
+one() (
+cd "$base/$1/{DAG_OUTPUTS}" 2>/dev/null || exit 0
+stamp=$(stat -c %i.%Y -- *.status 2>/dev/null | tr '\n' ,)
+[ -n "$stamp" ] && [ "$stamp" != "$2" ] || exit 0
+for file in *.status; do
+printf '%s %s %s %s %s\n' {mark} "$1" "$stamp" "$file" "$(gzip -c -- "$file" | base64 -w 0)"
+done
+)
+"""
+    return one + "\n".join(f"one {_checked(run)} {shlex.quote(stamp)}" for run, stamp in sorted(known.items()))
+
+
 # -- answers ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +269,24 @@ def cluster_of(said: str) -> int | None:
     return int(found[-1]) if found else None
 
 
+def endings_of(mark: str, text: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """What an `endings` step says: run id -> the stamp, and the texts of the files by their names. What cannot be read is left out."""
+    found: dict[str, tuple[str, dict[str, str]]] = {}
+    for line in text.split("\n"):
+        words = line.split(" ")
+        if len(words) == 5 and words[0] == mark:
+            _, run, stamp, name, encoded = words
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            try:
+                raw = unpacker.decompress(base64.b64decode(encoded, validate=True), MAX_STATUS_BYTES)
+            except (zlib.error, binascii.Error):
+                continue
+            if not unpacker.eof:  # cut off, or too large
+                continue
+            found.setdefault(run, (stamp, {}))[1][name] = raw.decode(errors="replace")
+    return found
+
+
 def failure(said: str) -> SchedulerError:
     """What kind of failure a tool's text speaks of; Refused when it speaks of none of the others."""
     text = " ".join(line for line in said.split("\n") if "to home directory" not in line)
@@ -249,8 +309,6 @@ def submit_file(spec: RunSpec, folder: str) -> tuple[str, int]:
     It is the bindings' description but for where things lie. Output is not streamed unless the user says so: HTCondor (23.9) loses what is
     in the pipe when a streaming program ends, up to 64 KiB of its last words.
     """
-    if spec.workflow is not None:
-        raise NotSubmittable("a workflow needs HTCondor's own protocol (transport bindings): by ssh it is not supported")
     there = msgspec.structs.replace(spec, input_dir=Path(folder, INPUTS))
     made = describe(there, Path(folder, OUTPUTS), "")
     description = dict(made.description)
@@ -258,6 +316,17 @@ def submit_file(spec: RunSpec, folder: str) -> tuple[str, int]:
     if made.count > 1:
         description["initialdir"] = literal(f"{folder}/{OUTPUTS}/process-$(Process)")
     return "".join(f"{name} = {value}\n" for name, value in description.items()) + f"queue {made.count}\n", made.count
+
+
+def dag_files(spec: RunSpec) -> dict[str, str]:
+    """What a workflow's folder has beside the DAG itself: what is put into its submit description, and how it is made."""
+    assert spec.workflow is not None
+    description = {**own_description(spec), "log": f"{DAG_OUTPUTS}/{LOG}"}
+    words = [f"-{name.lower()} {value}" for name, value in dagman_options(spec.workflow).items()]
+    return {
+        DAG_OPTIONS: " ".join(words) + "\n",
+        DESCRIPTION: "".join(f"{name} = {value}\n" for name, value in description.items()),
+    }
 
 
 def outputs_of(row: Mapping[str, Any]) -> Sequence[str]:
