@@ -296,7 +296,7 @@ class DaskAdapter:
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
         """Not possible here."""
         raise NotSupported("Dask keeps what a task prints on its worker: it cannot be followed from here")
 
