@@ -139,6 +139,25 @@ def remove(connection: Connection, name: str, force: bool) -> None:
     click.echo(f"{name} removed")
 
 
+@schedulers.command("rotate-keys")
+@as_json
+@connected
+def rotate_keys(connection: Connection, machine: bool) -> None:
+    """Seal all kept credentials under the service's current key, so that the previous one can be thrown away.
+
+    Exit code 1 when some cannot be opened with any key that is there.
+    """
+    item = connection.schedulers.post("/schedulers/credentials/reseal")
+    if machine:
+        dump(item)
+    else:
+        click.echo(f"key {item['key_id']}: {len(item['resealed'])} sealed anew, {len(item['current'])} were already")
+        for name in item["unreadable"]:
+            click.echo(f"{name}: no key opens its credentials; register it again", err=True)
+    if item["unreadable"]:
+        raise click.exceptions.Exit(1)
+
+
 def _show_check(item: dict[str, Any]) -> None:
     """The steps as a list, each with what was found; what to do stands below those where there is something to do."""
     for step in item.get("steps") or []:

@@ -67,6 +67,14 @@ insert into credentials (scheduler, revision, fields, sealed) values ($1, $2, $3
 on conflict (scheduler) do update set
     revision = excluded.revision, fields = excluded.fields, sealed = excluded.sealed, changed_at = now();
 
+-- name: all_credentials
+-- What is sealed for every scheduler.
+select scheduler, sealed from credentials order by scheduler;
+
+-- name: reseal
+-- Puts the same credentials there under another key, unless they were changed in between; what was made for them stays good.
+update credentials set sealed = $3 where scheduler = $1 and sealed = $2 returning scheduler;
+
 -- name: credentials
 -- The sealed credentials of a scheduler.
 select revision, fields, sealed from credentials where scheduler = $1;

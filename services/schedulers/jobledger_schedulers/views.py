@@ -103,6 +103,15 @@ class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
+class ResealView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sealing all credentials under the current key: names of schedulers."""
+
+    key_id: str  #: of the current key
+    resealed: list[str] = []  #: were under an earlier key
+    current: list[str] = []  #: were under the current one already
+    unreadable: list[str] = []  #: no key that is here opens them: register them again
+
+
 class ListQuery(Input, frozen=True, kw_only=True):
     """Which schedulers to list."""
 
