@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobledger.jobs import FileBringer, Job
+from jobledger.file_bringer import FileBringer
+from jobledger.jobs import Job
 from jobledger.views import JobView
 
 TEMPLATES: dict[str, Mapping[str, Any]] = {
@@ -193,6 +194,17 @@ class CondorJob(FileBringer, CondorAttributes, Job):
         )
         FileBringer.__init__(self)
         self.remote_input_files: list[str | Path] = list(remote_input_files)
+
+    @property
+    def cluster_id(self) -> int:
+        """HTCondor's number of the current run's submission; 0 before the pool has it."""
+        number = self.scheduler_job_ref.partition(".")[0]
+        return int(number) if number.isdigit() else 0
+
+    @staticmethod
+    def get_condorpy_template(template_name: str) -> dict[str, str]:
+        """The submit commands of a template. Raises ValueError for a name that there is not."""
+        return condor_template(template_name)
 
     def _files(self) -> Iterable[Path]:
         return map(Path, self.remote_input_files)

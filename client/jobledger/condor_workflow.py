@@ -19,7 +19,8 @@ from typing import Any, Self
 import msgspec
 
 from jobledger.condor_job import CondorAttributes, condor_template
-from jobledger.jobs import FileBringer, Job
+from jobledger.file_bringer import FileBringer
+from jobledger.jobs import Job
 from jobledger.views import JobView
 
 TYPES = ("JOB", "SUBDAG", "SPLICE", "FINAL")

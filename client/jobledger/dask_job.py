@@ -53,6 +53,19 @@ class DaskJob(Job):
         self.refresh()
         return open_result(self, allow_pickle=allow_pickle)
 
+    @property
+    def key(self) -> str:
+        """The key under which the Dask scheduler has the current run; empty before that."""
+        return self.scheduler_job_ref
+
+    def done(self) -> bool:
+        """True when the run is over, whatever came of it. Asks the service."""
+        return self.refresh().is_terminal
+
+    def retry(self) -> None:
+        """Ask for another run of a job whose last one is over, as `resubmit` does."""
+        self.resubmit()
+
     def _check(self) -> None:
         super()._check()
         names = [name for dotted in self.function.split(":") for name in dotted.split(".")]

@@ -7,6 +7,7 @@ made, so `save()` may be repeated after any error without ever making two jobs.
 from __future__ import annotations
 
 import copy
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -18,9 +19,10 @@ import msgspec
 from jobledger import files, processing
 from jobledger.compute import check_scheduler_name
 from jobledger.connection import Connection
-from jobledger.errors import InvalidArgument, NotSaved, Refused
+from jobledger.errors import NotSaved, Refused
 from jobledger.seen import Seen
 from jobledger.tailing import tail
+from jobledger.tethys_names import TethysNames
 from jobledger.views import CallbackCredential, FileInfo, HistoryEntry, JobView
 from jobledger.watching import wait_for
 from jobledger_contracts.job_events import Resources
@@ -29,7 +31,7 @@ from jobledger_contracts.statuses import ACTIVE, TERMINAL, parse_status
 OnChange = Callable[["Job"], None]
 
 
-class Job:
+class Job(TethysNames):
     """Base of all job types. Attributes below are as the service last said; `status` asks it now."""
 
     job_type: ClassVar[str] = ""
@@ -122,8 +124,12 @@ class Job:
 
     @property
     def status(self) -> str:
-        """The status now, as people read it. Asks the service; changes nothing."""
+        """The status now, as people read it. Asks the service; changes nothing. Setting it reports it, as `update_status` does."""
         return self.refresh().view.status if self.id else self.view.status
+
+    @status.setter
+    def status(self, status: str) -> None:
+        self.update_status(status)
 
     @property
     def cached_status(self) -> str:
@@ -286,7 +292,7 @@ class Job:
         self.groups, self.extended_properties = list(view.groups), copy.deepcopy(view.extended_properties)
         self.scheduler = view.scheduler or None
         self._process_results_function = view.process_results_function
-        self.view = view
+        self.view, self._fetched_at = view, time.monotonic()
         self._load_spec(view)
         self._saved_body = self._body()
 
@@ -349,7 +355,7 @@ class Job:
         if not answer:
             return
         if "status" in answer and "id" in answer:
-            self.view = msgspec.convert(answer, JobView, strict=False)
+            self.view, self._fetched_at = msgspec.convert(answer, JobView, strict=False), time.monotonic()
         else:
             known = {name: answer[name] for name in ("id", "position") if answer.get(name)}
             self.view = msgspec.structs.replace(self.view, **known)
@@ -361,37 +367,6 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.id or 'not saved'}: {self.cached_status}>"
-
-
-class FileBringer(Job):
-    """A job that has local files, which come into the workspace under their own names."""
-
-    def __init__(self) -> None:
-        self._brought: dict[str, tuple[str, int, int]] = {}
-
-    def _files(self) -> Iterable[Path]:
-        """The local files; job types name them here."""
-        return ()
-
-    def _inputs(self) -> dict[str, Path]:
-        """Path in the workspace -> local file. Raises `InvalidArgument` for two files of one name."""
-        found: dict[str, Path] = {}
-        for file in self._files():
-            if file.name in found and found[file.name] != file:
-                raise InvalidArgument(f"two input files are called {file.name}: {found[file.name]} and {file}")
-            found[file.name] = file
-        return found
-
-    def _bring_files(self) -> None:
-        for path, file in self._inputs().items():
-            facts = file.stat()
-            state = (str(file), facts.st_mtime_ns, facts.st_size)
-            if self._brought.get(path) != state:
-                self.upload(file, path)
-                self._brought[path] = state
-
-    def _forget_brought(self) -> None:
-        self._brought = {}
 
 
 class BasicJob(Job):

@@ -50,7 +50,7 @@ def test_the_life_of_a_basic_job_is_what_it_reports(manager: JobManager) -> None
     assert job.status == "Submitted"
     job.update_status("RUN", message="half way", progress=0.5)
     assert (job.cached_status, job.status_message, job.progress) == ("Running", "half way", 0.5)
-    job.update_status("Calibrating")
+    job.status = "Calibrating"
     assert (job.cached_status, job.status_code) == ("Calibrating", "OTH")
     job.update_status("COM")
     assert job.is_terminal
@@ -178,7 +178,8 @@ def test_an_htcondor_job_runs_with_its_files_and_reports_from_inside(manager: Jo
     job.execute()
     assert job.wait(timeout_s=180) == "Complete", job.history()
     assert (job.exit_code, job.read("run-1/result.txt").strip()) == (0, b"5")
-    assert b'said with "quotes"' in job.read("run-1/stdout.txt")
+    assert 'said with "quotes"' in job.get_logs()["stdout.txt"]
+    assert job.cluster_id > 0
     assert "counting" in [entry.data.get("message") for entry in job.history()]
     again = manager.get_job(job.id)
     assert isinstance(again, CondorJob)
@@ -203,7 +204,7 @@ def test_a_dask_job_runs_a_function_by_name(manager: JobManager) -> None:
     job = manager.create_job("hypot", job_type="DASK", scheduler=DASK, function="math:hypot", args=[3, 4])
     job.execute()
     assert job.wait(timeout_s=120) == "Complete", job.history()
-    assert job.result() == 5.0
+    assert (job.result(), job.done(), job.key) == (5.0, True, job.scheduler_job_ref)
 
 
 def test_a_dask_job_runs_what_is_made_here(manager: JobManager) -> None:
