@@ -1,7 +1,9 @@
-"""The commands `up`, `status`, `logs` and `down`; the client's command `jobledger` adds them to its own."""
+"""The commands `up`, `status`, `logs`, `down` and `replay`; the client's command `jobledger` adds them to its own."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -211,10 +213,33 @@ def down(home: Path | None, timeout_s: float) -> None:
     )
 
 
+@click.command()
+@_home
+@click.option("--processes", type=click.IntRange(min=1), help="Processes that share the partitions.  [default: one a core]")
+@click.option("--swap", is_flag=True, help="Put the new rows in the old ones' place, if they are the same.")
+@click.option("--swap-anyway", is_flag=True, help="Put them there also if they differ: what was wrong is repaired.")
+@click.option("--roll-back", is_flag=True, help="Put the rows from before the last swap back, and do nothing else.")
+@click.option("--json", "machine", is_flag=True, help="Print JSON for machines.")
+def replay(home: Path | None, processes: int | None, swap: bool, swap_anyway: bool, roll_back: bool, machine: bool) -> None:
+    """Make the job list again from the log, compare it row by row, and swap.
+
+    The stack goes on meanwhile; after a swap its projector starts anew. Exit code 0 when the rows are what the log says, or were
+    swapped; 1 when they differ; 70 when the log cannot be folded as it was.
+    """
+    stack = _stack(home)
+    if not stack.status().ready:
+        _fail("the stack is not ready: `jobledger up` starts it, `jobledger status` says what is missing")
+    told = dict(line.split("=", 1) for line in stack.layout.services_env.read_text().splitlines())
+    chosen = {"--swap": swap, "--swap-anyway": swap_anyway, "--roll-back": roll_back, "--json": machine}
+    arguments = [name for name, given in chosen.items() if given] + (["--processes", str(processes)] if processes else [])
+    command = [sys.executable, "-m", "jobledger_jobs", "replay", *arguments]
+    sys.exit(subprocess.run(command, env={**os.environ, **told}, check=False).returncode)
+
+
 def _fail(*lines: str) -> Any:
     click.echo("\n".join(line for line in lines if line), err=True)
     sys.exit(1)
 
 
-COMMANDS = (up, status, logs, down)
+COMMANDS = (up, status, logs, down, replay)
 """What the client adds to `jobledger`."""

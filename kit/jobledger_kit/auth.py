@@ -34,6 +34,7 @@ from .keyring import KeyRing
 from .migrations import migrate_files, migrations_of
 from .pagination import cut_page, decode_cursor
 from .queries import load_queries
+from .tokens import MAX_JWT_CHARS, Tokens, looks_like_jwt
 
 __all__ = ["Access", "KeyInfo", "Principal", "RunClaims", "UserInfo", "migrate_access", "sign_run_credential", "verify_run_credential"]
 
@@ -76,14 +77,21 @@ async def migrate_access(connection: Connection) -> list[str]:
 class Access:
     """Checks tokens, and keeps users and keys. One per process; `pool` may be the service's own, queries name their schema.
 
-    Without `run_keys`, no run's credential is accepted or made.
+    Without `run_keys`, no run's credential is accepted or made; without `tokens`, no identity provider's token is accepted.
     """
 
     def __init__(
-        self, pool: Pool, run_keys: KeyRing | None = None, *, clock: Clock | None = None, cache_ttl_s: float = CACHE_TTL_S
+        self,
+        pool: Pool,
+        run_keys: KeyRing | None = None,
+        *,
+        clock: Clock | None = None,
+        tokens: Tokens | None = None,
+        cache_ttl_s: float = CACHE_TTL_S,
     ) -> None:
         self._pool, self._run_keys = pool, run_keys
         self._clock = clock or SystemClock()
+        self._tokens = tokens
         self._ttl_s = cache_ttl_s
         self._sql = load_queries(PACKAGE, "queries.sql")
         # Tokens are remembered by their SHA-256: the process holds no list of secrets, and a look-up's timing says nothing.
@@ -100,7 +108,8 @@ class Access:
 
     async def verify(self, token: str) -> Principal:
         """Return who is behind a token. Raises Unauthenticated, the same for every cause, or Unavailable."""
-        if len(token) > MAX_TOKEN_CHARS:
+        signed = self._tokens is not None and looks_like_jwt(token)
+        if len(token) > (MAX_JWT_CHARS if signed else MAX_TOKEN_CHARS):
             raise Unauthenticated(NOT_ACCEPTED)
         mark = _mark(token)
         now_s = self._clock.monotonic()
@@ -111,6 +120,8 @@ class Access:
             raise Unauthenticated(NOT_ACCEPTED)
         if is_run_credential(token) and self._run_keys is not None:
             return self._remember_run(mark, verify_run_credential(self._run_keys, token, self._clock.now()))
+        if signed and self._tokens is not None:
+            return await self._check_signed(self._tokens, mark, token)
         key = parse_api_key(token)
         principal = None if key is None else await self._look_up_once(mark, key)
         if principal is None:
@@ -122,6 +133,20 @@ class Access:
         principal = Principal(name=f"run:{claims.run_id}", run=claims)
         left_s = (claims.expires_at - self._clock.now()).total_seconds()
         _put(self._accepted, mark, (self._clock.monotonic() + min(self._ttl_s, left_s), principal), MAX_CACHED)
+        return principal
+
+    async def _check_signed(self, tokens: Tokens, mark: bytes, token: str) -> Principal:
+        """Whom a provider's token speaks for, unless we have shut that user out."""
+        until_s = self._clock.monotonic() + self._ttl_s
+        try:
+            principal, ends_s = await tokens.verify(token)
+            if await self._fetchrow("is_disabled", principal.name) is not None:
+                raise Unauthenticated(NOT_ACCEPTED)
+        except Unauthenticated:
+            _put(self._refused, mark, self._clock.monotonic() + self._ttl_s, MAX_REFUSED_CACHED)
+            raise
+        left_s = ends_s + tokens.rules.leeway_s - self._clock.now().timestamp()
+        _put(self._accepted, mark, (min(until_s, self._clock.monotonic() + left_s), principal), MAX_CACHED)
         return principal
 
     async def _look_up_once(self, mark: bytes, key: ApiKey) -> Principal | None:

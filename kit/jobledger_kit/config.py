@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -48,6 +48,11 @@ def without_password(url: str) -> str:
     masked = _USERINFO.sub(r"\1:***", url)
     return re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s]*", r"\1***", masked)
 
+
+SIGNATURE_ALGORITHMS: Final = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
+)
+"""What a token may be signed by: with a private key that only its issuer has."""
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -96,6 +101,19 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_ssl_cert_file: Annotated[Path | None, Meta(description="our certificate for Kafka, with its chain")] = None
     kafka_ssl_key_file: Annotated[Path | None, Meta(description="the key of our certificate for Kafka")] = None
 
+    oidc_issuer: Annotated[
+        str, Meta(description="whose signed tokens (OpenID Connect) are accepted beside API keys, as their `iss` says it")
+    ] = ""
+    oidc_audience: Annotated[str, Meta(description="what a token's `aud` has to name; needed with an issuer")] = ""
+    oidc_jwks_url: Annotated[str, Meta(description="where the issuer's keys are; default: as its discovery document says")] = ""
+    oidc_algorithms: Annotated[str, Meta(description="signature algorithms that count, separated by commas; never a symmetric one")] = (
+        "RS256,ES256"
+    )
+    oidc_user_claim: Annotated[str, Meta(min_length=1, description="the claim with the user's name; dots lead into objects")] = "sub"
+    oidc_groups_claim: Annotated[str, Meta(min_length=1, description="the claim with the user's groups; dots lead into objects")] = "groups"
+    oidc_admin_group: Annotated[str, Meta(description="the group whose members are administrators; default: nobody is by a token")] = ""
+    oidc_leeway_s: Annotated[int, Meta(ge=0, le=300, description="how far the issuer's clock may differ from ours")] = 30
+
     @classmethod
     def load(cls, environ: Mapping[str, str], **overrides: Any) -> Self:
         """Read the settings; `overrides` (from a command line) win. Raises BadSettings with every problem."""
@@ -131,6 +149,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(f"{cls.prefix}KAFKA_SASL_USERNAME is not set, though {cls.prefix}KAFKA_SECURITY_PROTOCOL asks for a log-in")
         if bool(values.get("kafka_ssl_cert_file")) != bool(values.get("kafka_ssl_key_file")):
             problems.append(f"{cls.prefix}KAFKA_SSL_CERT_FILE and {cls.prefix}KAFKA_SSL_KEY_FILE go together")
+        if values.get("oidc_issuer") and not values.get("oidc_audience"):
+            problems.append(f"{cls.prefix}OIDC_AUDIENCE is not set: without it, a token that was issued for anything would be accepted")
+        if wrong := set(values.get("oidc_algorithms", "").replace(",", " ").split()) - SIGNATURE_ALGORITHMS:
+            known = ", ".join(sorted(SIGNATURE_ALGORITHMS))
+            problems.append(f"{cls.prefix}OIDC_ALGORITHMS: {', '.join(sorted(wrong))} cannot be used; {known} can")
         return problems
 
     def kafka_security(self) -> dict[str, Any]:

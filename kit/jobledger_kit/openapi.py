@@ -49,7 +49,11 @@ def build_openapi(routes: Iterable[Route], *, title: str, version: str, descript
         "components": {
             "schemas": components,
             "securitySchemes": {
-                "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: jlk_..."},
+                "apiKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key (jlk_...), or a signed token of the identity provider",
+                },
                 "runCredential": {"type": "http", "scheme": "bearer", "description": "The credential of one run of a job: jlr_..."},
             },
         },

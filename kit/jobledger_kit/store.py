@@ -54,20 +54,30 @@ class LedgerStore:
 
     schema: ClassVar[str]
     package: ClassVar[str | None] = None  #: the package with the service's `migrations/`
+    projected: ClassVar[tuple[str, ...]] = ()  #: the service's tables that are made from the log alone, and can be made again
+    kept: ClassVar[tuple[str, ...]] = ()  #: its other tables: what no log holds
+    idle_rows: ClassVar[Mapping[str, str]] = {}  #: table -> condition of rows that say nothing, such as counts of none
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self._announced_schema = self.schema
         self._sql = load_queries("jobledger_kit", "sql/ledger.sql")
 
     @classmethod
-    async def open(cls, url: str, *, max_size: int = 8, **options: Any) -> Self:
-        """Bring the schema up to date and connect. Close with `await store.close()`. Raises MigrationError; asyncpg's errors pass."""
+    async def open(cls, url: str, *, schema: str = "", max_size: int = 8, **options: Any) -> Self:
+        """Bring the schema up to date and connect. Close with `await store.close()`. Raises MigrationError; asyncpg's errors pass.
+
+        `schema` is another one than the service's own: rows that are made again beside the live ones.
+        """
+        schema = schema or cls.schema
         connection = await asyncpg.connect(url)
         try:
-            await migrate(connection, cls.schema, cls.package)
+            await migrate(connection, schema, cls.package)
         finally:
             await connection.close()
-        return cls(await connect_pool(url, schema=cls.schema, application=f"jobledger {cls.schema}", max_size=max_size, **options))
+        store = cls(await connect_pool(url, schema=schema, application=f"jobledger {schema}", max_size=max_size, **options))
+        store._announced_schema = schema
+        return store
 
     async def close(self) -> None:
         await self.pool.close()
@@ -176,7 +186,7 @@ class LedgerStore:
     async def _announce(
         self, connection: Connection, consumer: str, moved: Sequence[Claim], next_offsets: Mapping[TopicPartition, int]
     ) -> None:
-        said = [Announcement(self.schema, consumer, c.topic, c.partition, next_offsets[c.key]) for c in moved]
+        said = [Announcement(self._announced_schema, consumer, c.topic, c.partition, next_offsets[c.key]) for c in moved]
         await connection.execute(self._sql["announce"], CHANNEL, [msgspec.json.encode(a).decode() for a in said])
 
 

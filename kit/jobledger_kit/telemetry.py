@@ -161,8 +161,12 @@ def set_up_logging(
     format: Literal["json", "console"] = "json",
     level: Literal["debug", "info", "warning", "error"] = "info",
     instance: str = "",
+    beside_output: bool = False,
 ) -> None:
-    """Send every log line, ours and the libraries', to standard output in one form. Called once, by the composition root."""
+    """Send every log line, ours and the libraries', to standard output in one form. Called once, by the composition root.
+
+    `beside_output`: to standard error instead, for commands whose output is for somebody else.
+    """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -183,7 +187,7 @@ def set_up_logging(
         if format == "json"
         else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
-    handler = _Stdout()
+    handler: logging.Handler = logging.StreamHandler() if beside_output else _Stdout()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],

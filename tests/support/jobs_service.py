@@ -122,6 +122,16 @@ class JobsService:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(30)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the process is told."""
+        return dict(self._environ)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         assert self._process is not None

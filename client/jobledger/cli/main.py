@@ -60,7 +60,7 @@ def cli() -> None:
 
 
 def _add_stack_commands(root: click.Group) -> None:
-    """`up`, `status`, `logs` and `down` exist where the package that runs a local stack is installed."""
+    """`up`, `status`, `logs`, `down` and `replay` exist where the package that runs a local stack is installed."""
     if importlib.util.find_spec("jobledger_devstack") is None:
         return
     from jobledger_devstack.commands import COMMANDS

@@ -56,3 +56,7 @@ select 1 from access.users limit 1;
 -- Makes sure that an administrator of this name exists; keeps the groups of one that does.
 insert into access.users (name, admin) values ($1, true)
 on conflict (name) do update set admin = true, disabled = false;
+
+-- name: is_disabled
+-- One row if a user of this name is shut out.
+select 1 from access.users where name = $1 and disabled;

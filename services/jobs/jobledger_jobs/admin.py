@@ -38,7 +38,7 @@ class AdminRoutes:
     @operation("Whom your key belongs to", response=WhoAmI, tag="access")
     async def who_am_i(self, request: Request) -> Response:
         principal = principal_of(request)
-        return json_response(WhoAmI(user=principal.name, groups=sorted(principal.groups), admin=principal.admin))
+        return json_response(WhoAmI(user=principal.name, groups=sorted(principal.groups), admin=principal.admin, service=principal.service))
 
     @operation("List API keys", allow=Allow.ADMIN, query=KeyQuery, response=KeyPage, tag="access")
     async def list_keys(self, request: Request) -> Response:
@@ -48,7 +48,8 @@ class AdminRoutes:
 
     @operation(
         "Make an API key",
-        description="With `groups` or `admin` the user gets exactly these rights, and is created if need be. The key is shown this once.",
+        description="With `groups`, `admin` or `service` the user gets exactly these rights, and is created if need be. "
+        "The key is shown this once.",
         allow=Allow.ADMIN,
         body=KeyBody,
         responses={201: NewKey},
@@ -57,8 +58,8 @@ class AdminRoutes:
     )
     async def create_key(self, request: Request) -> Response:
         body = await read_json(request, KeyBody)
-        if body.groups is not None or body.admin is not None:
-            await self._access.put_user(body.user, groups=body.groups or (), admin=bool(body.admin))
+        if any(right is not None for right in (body.groups, body.admin, body.service)):
+            await self._access.put_user(body.user, groups=body.groups or (), admin=bool(body.admin), service=bool(body.service))
         expires_at = None if body.expires_in_s is None else self._clock.now() + timedelta(seconds=body.expires_in_s)
         key, token = await self._access.create_key(body.user, label=body.label, expires_at=expires_at)
         return json_response(NewKey(id=key.id, user=key.user, key=token, expires_at=key.expires_at), 201, _NO_STORE)

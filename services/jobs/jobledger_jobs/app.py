@@ -23,6 +23,7 @@ from jobledger_kit.keyring import RUN_CREDENTIAL_KEY, KeyRing
 from jobledger_kit.lifecycle import Part, http_part, run_service
 from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
+from jobledger_kit.tokens import Tokens
 from jobledger_kit.workspace import Workspaces
 
 from .admin import AdminRoutes
@@ -72,7 +73,8 @@ async def open_adapters(settings: JobsSettings, stack: AsyncExitStack) -> Adapte
         topic_prefix=settings.topic_prefix,
     )
     stack.push_async_callback(bus.stop)
-    access = Access(store.pool, KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY), clock=clock)
+    run_keys = KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY)
+    access = Access(store.pool, run_keys, clock=clock, tokens=Tokens.of(settings, clock))
     return Adapters(
         store, bus, Positions(store, CONSUMER), access, Workspaces(settings.workspaces_url, max_file_bytes=settings.max_upload_bytes), clock
     )

@@ -259,11 +259,12 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An API key to make. With `groups` or `admin` the user gets exactly these rights, and is created if need be."""
+    """An API key to make. With `groups`, `admin` or `service` the user gets exactly these rights, and is created if need be."""
 
     user: Name
     groups: Groups | None = None
     admin: bool | None = None
+    service: bool | None = None  #: a machine that acts for nobody: sees every job, owns its own
     label: Annotated[str, Meta(max_length=200)] = ""
     expires_in_s: Annotated[int, Meta(ge=1, le=10 * 366 * 86_400)] | None = None  #: absent: until it is revoked
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import asyncpg
 import msgspec
@@ -59,6 +59,8 @@ class JobsStore(LedgerStore):
 
     schema = "jobs"
     package = "jobledger_jobs"
+    projected = ("jobs", "job_groups", "job_nodes", "job_search", "job_counts", "history", "schedulers")
+    idle_rows: ClassVar[Mapping[str, str]] = {"job_counts": "jobs = 0"}
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)

@@ -222,11 +222,12 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom the presented key belongs to."""
+    """Whom the presented key or token belongs to."""
 
     user: str
     groups: list[str]
     admin: bool
+    service: bool
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):

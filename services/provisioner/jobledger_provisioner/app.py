@@ -15,6 +15,7 @@ from jobledger_kit.keyring import RUN_CREDENTIAL_KEY, KeyRing
 from jobledger_kit.lifecycle import Part, http_part, run_service
 from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
+from jobledger_kit.tokens import Tokens
 
 from .config import ProvisionerSettings
 from .routes import ClusterRoutes
@@ -47,7 +48,9 @@ async def serve(settings: ProvisionerSettings) -> int:
     async with AsyncExitStack() as stack:
         store = await ProvisionerStore.open(settings.database_url, max_size=settings.database_connections)
         stack.push_async_callback(store.close)
-        access = Access(store.pool, KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY), clock=SystemClock())
+        clock = SystemClock()
+        run_keys = KeyRing.load(settings.secrets_dir, RUN_CREDENTIAL_KEY)
+        access = Access(store.pool, run_keys, clock=clock, tokens=Tokens.of(settings, clock))
         positions = Positions(store, CONSUMER)
         checks: dict[str, Check] = {"database": access.ping}
         parts: list[Part] = []

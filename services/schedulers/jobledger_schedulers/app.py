@@ -29,6 +29,7 @@ from jobledger_kit.lifecycle import Part, http_part, run_service
 from jobledger_kit.positions import Positions
 from jobledger_kit.projector import Projector
 from jobledger_kit.seal import Sealer
+from jobledger_kit.tokens import Tokens
 
 from .adapters import open_adapter, open_view
 from .adapters.htcondor_ssh.host_keys import shown_key
@@ -88,7 +89,7 @@ async def open_adapters(settings: SchedulersSettings, stack: AsyncExitStack) -> 
         topic_prefix=settings.topic_prefix,
     )
     stack.push_async_callback(bus.stop)
-    access = Access(store.pool, run_keys, clock=clock)
+    access = Access(store.pool, run_keys, clock=clock, tokens=Tokens.of(settings, clock))
     return Adapters(store, bus, access, run_keys, vault, Positions(store, JOBS_CONSUMER), Positions(store, REGISTRY_CONSUMER), clock)
 
 

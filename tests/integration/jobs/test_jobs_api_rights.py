@@ -123,7 +123,7 @@ def test_keys_are_made_listed_and_ended(service: JobsService, admin: httpx.Clien
     made = admin.post("/jobs/keys", json={"user": "carl", "groups": ["ops"], "label": "laptop", "expires_in_s": 3600})
     assert made.status_code == 201, made.text
     with service.with_token(made.json()["key"]) as carl:
-        assert carl.get("/jobs/whoami").json() == {"user": "carl", "groups": ["ops"], "admin": False}
+        assert carl.get("/jobs/whoami").json() == {"user": "carl", "groups": ["ops"], "admin": False, "service": False}
         listed = admin.get("/jobs/keys", params={"user": "carl"})
         assert [key["id"] for key in listed.json()["items"]] == [made.json()["id"]]
         assert made.json()["key"] not in listed.text
