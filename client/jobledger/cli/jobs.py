@@ -287,6 +287,34 @@ def nodes(connection: Connection, job_id: str, status: tuple[str, ...], run: int
         show.node_table(found)
 
 
+@jobs.command("node-logs")
+@click.argument("job_id")
+@click.argument("node")
+@click.option("--only", type=click.Choice(["stdout", "stderr", "log"]), help="This one alone, as it is.")
+@click.option("--run", type=click.IntRange(min=1), help="Of this run; without it of the current one.")
+@connected
+def node_logs(connection: Connection, job_id: str, node: str, only: str | None, run: int | None) -> None:
+    """Print what a node of a workflow has written: stdout, stderr and HTCondor's log.
+
+    They are brought back when the run is over.
+    """
+    job = find(connection, job_id)
+    if not isinstance(job, CondorWorkflow):
+        raise click.UsageError(f"a {job.job_type} job has no nodes: CONDORWORKFLOW jobs have")
+    try:
+        texts = job.node_logs(node, run)
+    except KeyError:
+        raise click.UsageError(f"{job.name!r} has no node {node!r}: `jobledger jobs nodes {job_id}` lists them") from None
+    if not texts or (only and only not in texts):
+        why = "the run is not over yet" if not job.is_terminal and run in (None, job.run) else "it has not run, or left nothing"
+        raise click.ClickException(f"there is no {only or 'output'} of {node!r}: {why}")
+    if only:
+        click.echo(texts[only], nl=False)
+        return
+    for name, text in texts.items():
+        click.echo(f"==> {name} <==\n{text}" + ("" if text.endswith("\n") or not text else "\n"))
+
+
 def _say(job: Job, machine: bool, asked: str = "") -> None:
     """Show a job after a request, which may be accepted long before anything comes of it."""
     if machine:
