@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ from jobledger.condor_job import CondorAttributes, condor_template
 
 
 @pytest.fixture(autouse=True)
-def templates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(condor_job, "TEMPLATES", dict(condor_job.TEMPLATES))
+def templates() -> Iterator[None]:
+    """What a test registers is forgotten with it."""
+    before = dict(condor_job.TEMPLATES)
+    yield
+    condor_job.TEMPLATES.clear()
+    condor_job.TEMPLATES.update(before)
 
 
 def test_condorpys_templates_are_there() -> None:
