@@ -108,6 +108,7 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True, max=3600), help="Seconds for one call.")
+@click.option("--max-runs", type=click.IntRange(0, 1_000_000), default=0, help="How many runs it has at a time; 0: any number.")
 @click.option("--replace", is_flag=True, help="Change the one of this name if there is one; credentials that are not given stay.")
 @connected
 def register(connection: Connection, name: str, type_: str, host: str, replace: bool, **asked: Any) -> None:

@@ -87,6 +87,10 @@ delete from credentials where scheduler = $1;
 -- How many runs a scheduler has that are not reported to be over.
 select count(*) from runs where scheduler = $1 and phase <> 'ended';
 
+-- name: count_placed_runs
+-- How many runs a scheduler has, or may have, that have not ended there.
+select count(*) from runs where scheduler = $1 and (phase = 'placed' or (phase = 'asked' and submit_begun_at is not null));
+
 -- name: lanes_with_work
 -- The schedulers that have runs to look after, or effects to carry out.
 select scheduler as lane from runs where phase <> 'ended'

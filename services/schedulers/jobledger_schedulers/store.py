@@ -169,6 +169,10 @@ class SchedulersStore(LedgerStore):
         count: int = await self.pool.fetchval(self._own["count_live_runs"], name)
         return count
 
+    async def count_placed_runs(self, name: str) -> int:
+        count: int = await self.pool.fetchval(self._own["count_placed_runs"], name)
+        return count
+
     # --- what apps need ---
 
     async def page_of_settings(self, after: tuple[str, str], limit: int) -> list[SettingRow]:
