@@ -16,7 +16,7 @@ from jobledger.errors import InvalidArgument, NotFound
 from jobledger.pool import Looks
 from jobledger_contracts.scheduler_events import SchedulerName
 
-SECRETS = ("password", "private_key", "private_key_pass", "token")
+SECRETS = ("password", "private_key", "private_key_pass", "token", "certificate", "ca_certificate")
 NAME_RULE = "has up to 128 letters, digits, dots, hyphens and underscores, and begins with a letter or a digit"
 
 
@@ -230,16 +230,38 @@ def create_dask_scheduler(
     heartbeat_interval: float | None = None,
     dashboard: str | None = None,
     *,
+    ca_file: str | None = None,
+    certificate_file: str | None = None,
+    private_key_path: str | None = None,
+    private_key_pass: str | None = None,
     connection: Connection | None = None,
 ) -> Scheduler:
     """Make a Dask scheduler at `host` (`host:port` or an address such as `tls://host:port`); it is not registered before `save()`.
 
-    `timeout` is in seconds. `heartbeat_interval` is what Tethys' method takes; the service's own connection needs none.
+    `timeout` is in seconds. `heartbeat_interval` is what Tethys' method takes; the service's own connection needs none. A `tls://` address
+    needs the files that Dask's `Security` takes (PEM): they are read here and sent, not their paths. Raises OSError when one cannot be
+    read.
     """
     if heartbeat_interval is not None:
         warnings.warn("heartbeat_interval has no effect: the service keeps one connection and its pace", UserWarning, stacklevel=2)
     address = host if "://" in host else f"tcp://{host}"
-    return Scheduler(name, "dask", address, connection=connection, transport="tcp", timeout_s=timeout, dashboard=dashboard)
+    return Scheduler(
+        name,
+        "dask",
+        address,
+        connection=connection,
+        transport="tcp",
+        timeout_s=timeout,
+        dashboard=dashboard,
+        ca_certificate=_content(ca_file),
+        certificate=_content(certificate_file),
+        private_key=_content(private_key_path),
+        private_key_pass=private_key_pass,
+    )
+
+
+def _content(path: str | None) -> str | None:
+    return Path(path).expanduser().read_text() if path else None
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):

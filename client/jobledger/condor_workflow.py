@@ -11,6 +11,7 @@ For example:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from jobledger.condor_job import CondorAttributes, condor_template
+from jobledger.errors import NotFound
 from jobledger.file_bringer import FileBringer
 from jobledger.jobs import Job
 from jobledger.views import JobView
@@ -33,6 +35,9 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
     type: str = ""
     parents: list[str] | None = None
+    stdout: str = ""  #: its file in the run's folder of the workspace, there when the run has ended
+    stderr: str = ""
+    log: str = ""  #: HTCondor's log of it
     status: str = "Pending"
     status_code: str = "PEN"
     restarts: int = 0  #: the tries that are over
@@ -48,21 +53,22 @@ class Nodes:
     """What has nodes: a workflow, or a node that holds one."""
 
     def __init__(self) -> None:
-        self.node_set: list[CondorWorkflowNode] = []
+        self._node_set: dict[str, CondorWorkflowNode] = {}
+
+    @property
+    def node_set(self) -> list[CondorWorkflowNode]:
+        """The nodes, in the order in which they were put in."""
+        return list(self._node_set.values())
 
     def add_node(self, node: CondorWorkflowNode) -> CondorWorkflowNode:
         """Put a node in. Raises ValueError when one has its name already."""
-        if any(other.name == node.name for other in self.node_set):
+        if self._node_set.setdefault(node.name, node) is not node:
             raise ValueError(f"there is a node {node.name!r} already")
-        self.node_set.append(node)
         return node
 
     def get_node(self, name: str) -> CondorWorkflowNode:
         """The node of a name. Raises KeyError."""
-        for node in self.node_set:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self._node_set[name]
 
 
 class CondorWorkflowNode:
@@ -92,7 +98,7 @@ class CondorWorkflowNode:
         done: bool = False,
     ) -> None:
         self.name = name
-        self.parent_nodes: list[CondorWorkflowNode] = []
+        self._parent_nodes: dict[CondorWorkflowNode, None] = {}
         self.pre_script, self.pre_script_args = pre_script, [str(argument) for argument in pre_script_args]
         self.post_script, self.post_script_args = post_script, [str(argument) for argument in post_script_args]
         self.variables = {key: str(value) for key, value in (variables or {}).items()}
@@ -105,12 +111,13 @@ class CondorWorkflowNode:
     @property
     def parents(self) -> list[CondorWorkflowNode]:
         """The nodes that must have ended well before this one."""
-        return list(self.parent_nodes)
+        return list(self._parent_nodes)
+
+    parent_nodes = parents  #: Tethys' other name for them
 
     def add_parent(self, parent: CondorWorkflowNode) -> None:
         """Let this node wait for another one."""
-        if parent not in self.parent_nodes:
-            self.parent_nodes.append(parent)
+        self._parent_nodes[parent] = None
 
     def add_parents(self, parents: Iterable[CondorWorkflowNode]) -> None:
         """Let this node wait for others."""
@@ -119,14 +126,16 @@ class CondorWorkflowNode:
 
     def remove_parent(self, parent: CondorWorkflowNode) -> None:
         """Let this node wait for another one no longer. Raises ValueError when it did not."""
-        self.parent_nodes.remove(parent)
+        if parent not in self._parent_nodes:
+            raise ValueError(f"{self.name!r} does not wait for {parent.name!r}")
+        del self._parent_nodes[parent]
 
     def spec(self) -> dict[str, Any]:
         """The node as the service takes it."""
         whole: dict[str, Any] = {
             "name": self.name,
             "type": self.type,
-            "parents": [parent.name for parent in self.parent_nodes],
+            "parents": [parent.name for parent in self._parent_nodes],
             "pre_script": _script(self.pre_script, self.pre_script_args),
             "post_script": _script(self.post_script, self.post_script_args),
             "variables": self.variables,
@@ -270,6 +279,23 @@ class CondorWorkflow(FileBringer, Nodes, Job):
         found = self._connection.jobs.pages(f"/jobs/{self._id()}/nodes", {k: v for k, v in query.items() if v}, limit=limit)
         return [msgspec.convert(item, NodeView, strict=False) for item in found]
 
+    def node_logs(self, name: str, run: int | None = None) -> dict[str, str]:
+        """What a node has written in a run that is over: its `stdout`, `stderr` and HTCondor's `log`; what there is not is left out.
+
+        Raises KeyError when there is no such node.
+        """
+        query = {"run": run} if run else {}
+        found = self._connection.jobs.pages(f"/jobs/{self._id()}/nodes", query)
+        node = next((msgspec.convert(item, NodeView, strict=False) for item in found if item["name"] == name), None)
+        if node is None:
+            raise KeyError(name)
+        texts: dict[str, str] = {}
+        for stream in ("stdout", "stderr", "log"):
+            if path := getattr(node, stream):
+                with contextlib.suppress(NotFound):
+                    texts[stream] = self.read(f"run-{run or self.run}/{path}").decode(errors="replace")
+        return texts
+
     def _files(self) -> Iterator[Path]:
         yield from map(Path, self.remote_input_files)
         within: list[Nodes] = [self]
@@ -294,7 +320,7 @@ class CondorWorkflow(FileBringer, Nodes, Job):
 
     def _load_spec(self, view: JobView) -> None:
         """What was fetched stays as it is: its nodes are made objects of no more, `nodes()` tells of them."""
-        self._given, self.node_set = dict(view.workflow or {}), []
+        self._given, self._node_set = dict(view.workflow or {}), {}
         self._forget_brought()
 
     @classmethod

@@ -23,6 +23,8 @@ MAX_DEPTH: Final = 4
 MAX_INLINE_BYTES: Final = 32_768
 """Of a workflow in an event, as JSON. A larger one is put into the workspace."""
 MAX_FAULTS: Final = 20
+NODES_FOLDER: Final = "nodes"
+"""Below a run's folder: what nodes leave."""
 
 TYPES: Final = ("JOB", "SUBDAG", "SPLICE", "FINAL")
 
@@ -87,6 +89,21 @@ def node_names(workflow: WorkflowSpec, prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + node.name, node
         if node.workflow is not None:
             yield from node_names(node.workflow, f"{prefix}{node.name}{'+' if node.type == 'SPLICE' else '/'}")
+
+
+def node_folder(name: str, node: NodeSpec) -> str:
+    """Where a node works and leaves its output, below the folder of its run; `name` is the one that reports call it."""
+    within = name[: -len(node.name)] if node.dir else ""
+    return f"{NODES_FOLDER}/{_as_file(within + node.dir if node.dir else name)}"
+
+
+def node_output(name: str, node: NodeSpec, stream: str) -> str:
+    """The file, in the node's folder, of its `stdout` or `stderr`: in a folder that others may share, it bears the node's name."""
+    return f"{_as_file(name)}.{stream}.txt" if node.dir else f"{stream}.txt"
+
+
+def _as_file(name: str) -> str:
+    return name.replace("/", "+")
 
 
 def find_cycle(workflow: WorkflowSpec) -> list[str]:

@@ -15,6 +15,7 @@ from jobledger.cli.filters import filter_options, filter_query
 from jobledger.cli.output import as_json, connected, dump, dump_lines
 from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection
+from jobledger.dask_job import DaskJob
 from jobledger.errors import NotFound
 from jobledger.job_manager import ORDERS, JobManager, job_from_view
 from jobledger.jobs import Job
@@ -92,11 +93,11 @@ def count(connection: Connection, machine: bool, **asked: str | None) -> None:
 @connected
 def show_(connection: Connection, job_id: str, machine: bool) -> None:
     """Show one job. JOB_ID may be cut short."""
-    view = find(connection, job_id).view
+    job = find(connection, job_id)
     if machine:
-        dump(view)
+        dump(job.view)
     else:
-        show.job_details(view)
+        show.job_details(job.view, job.dashboard_link if isinstance(job, DaskJob) else "")
 
 
 @jobs.command()
@@ -285,6 +286,34 @@ def nodes(connection: Connection, job_id: str, status: tuple[str, ...], run: int
         dump(found)
     else:
         show.node_table(found)
+
+
+@jobs.command("node-logs")
+@click.argument("job_id")
+@click.argument("node")
+@click.option("--only", type=click.Choice(["stdout", "stderr", "log"]), help="This one alone, as it is.")
+@click.option("--run", type=click.IntRange(min=1), help="Of this run; without it of the current one.")
+@connected
+def node_logs(connection: Connection, job_id: str, node: str, only: str | None, run: int | None) -> None:
+    """Print what a node of a workflow has written: stdout, stderr and HTCondor's log.
+
+    They are brought back when the run is over.
+    """
+    job = find(connection, job_id)
+    if not isinstance(job, CondorWorkflow):
+        raise click.UsageError(f"a {job.job_type} job has no nodes: CONDORWORKFLOW jobs have")
+    try:
+        texts = job.node_logs(node, run)
+    except KeyError:
+        raise click.UsageError(f"{job.name!r} has no node {node!r}: `jobledger jobs nodes {job_id}` lists them") from None
+    if not texts or (only and only not in texts):
+        why = "the run is not over yet" if not job.is_terminal and run in (None, job.run) else "it has not run, or left nothing"
+        raise click.ClickException(f"there is no {only or 'output'} of {node!r}: {why}")
+    if only:
+        click.echo(texts[only], nl=False)
+        return
+    for name, text in texts.items():
+        click.echo(f"==> {name} <==\n{text}" + ("" if text.endswith("\n") or not text else "\n"))
 
 
 def _say(job: Job, machine: bool, asked: str = "") -> None:

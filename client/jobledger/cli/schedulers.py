@@ -83,12 +83,27 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 )
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="HTCondor: a file that holds an IDTOKEN.")
 @click.option(
-    "--private-key", "private_key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a private key file."
+    "--private-key",
+    "private_key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="ssh, and Dask by tls: a private key file.",
 )
 @click.option(
     "--private-key-pass-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="ssh: a file that holds the private key's passphrase.",
+    help="ssh, and Dask by tls: a file that holds the private key's passphrase.",
+)
+@click.option(
+    "--certificate",
+    "certificate_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Dask by tls: our certificate, PEM.",
+)
+@click.option(
+    "--ca-certificate",
+    "ca_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Dask by tls: the certificate of who has signed the scheduler's, PEM.",
 )
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
@@ -102,6 +117,8 @@ def register(connection: Connection, name: str, type_: str, host: str, replace: 
         "private_key": _content(asked.pop("private_key_file"), strip=False),
         "private_key_pass": _content(asked.pop("private_key_pass_file")),
         "password": _content(asked.pop("password_file")),
+        "certificate": _content(asked.pop("certificate_file")),
+        "ca_certificate": _content(asked.pop("ca_file")),
     }
     asked["known_host_key"] = _content(asked.pop("host_key_file"))
     transport = asked.pop("transport") or (

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from jobledger_contracts.job_events import NodeSpec, WorkflowSpec
 from jobledger_contracts.nodes import NODE_STATUSES
 from jobledger_contracts.statuses import CODES, Status, parse_status
-from jobledger_contracts.workflows import node_names
+from jobledger_contracts.workflows import node_folder, node_names, node_output
 from jobledger_kit.errors import FieldError, InvalidRequest, JobledgerError, NotFound
 from jobledger_kit.http import json_response, operation, principal_of, read_query
 from jobledger_kit.pagination import cut_page, decode_cursor
@@ -38,6 +38,7 @@ class Outline(msgspec.Struct, frozen=True):
     names: list[str]
     types: dict[str, str]
     parents: dict[str, list[str]]
+    files: dict[str, dict[str, Any]] = {}  #: of what runs: its `stdout`, `stderr` and `log`
 
 
 class Outlines:
@@ -76,7 +77,13 @@ def outline(workflow: WorkflowSpec) -> Outline:
     """Read a workflow's nodes, under the names that reports call them."""
     named: list[tuple[str, NodeSpec]] = list(node_names(workflow))
     parents = {name: [f"{name[: -len(node.name)]}{parent}" for parent in node.parents] for name, node in named}
-    return Outline([name for name, _ in named], {name: node.type for name, node in named}, parents)
+    files = {name: _files(name, node) for name, node in named if node.workflow is None}
+    return Outline([name for name, _ in named], {name: node.type for name, node in named}, parents, files)
+
+
+def _files(name: str, node: NodeSpec) -> dict[str, str]:
+    folder = node_folder(name, node)
+    return {**{stream: f"{folder}/{node_output(name, node, stream)}" for stream in ("stdout", "stderr")}, "log": f"{folder}/condor.log"}
 
 
 class NodeRoutes:
@@ -140,6 +147,7 @@ def _reported(record: Row, fixed: Outline) -> NodeView:
         number=record["number"],
         type=fixed.types.get(name, ""),
         parents=fixed.parents.get(name),
+        **fixed.files.get(name, {}),
         status=record["status"],
         status_code=CODES[Status(record["status"])],
         restarts=record["restarts"],
@@ -156,7 +164,13 @@ def _waiting(fixed: Outline, behind: int, limit: int) -> list[NodeView]:
     start = behind + 1
     return [
         NodeView(
-            name=name, number=number, type=fixed.types[name], parents=fixed.parents[name], status=Status.PENDING.value, status_code="PEN"
+            name=name,
+            number=number,
+            type=fixed.types[name],
+            parents=fixed.parents[name],
+            **fixed.files.get(name, {}),
+            status=Status.PENDING.value,
+            status_code="PEN",
         )
         for number, name in enumerate(fixed.names[start : start + limit], start)
     ]

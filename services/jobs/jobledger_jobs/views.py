@@ -75,6 +75,9 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     type: str  #: JOB, SUBDAG or FINAL; empty when the workflow cannot be read any more
     parents: list[str] | None
+    stdout: str = ""  #: its file in the run's folder of the workspace, when the run has ended; empty when it has none
+    stderr: str = ""
+    log: str = ""  #: HTCondor's log of it
     status: str
     status_code: str
     restarts: int = 0

@@ -144,6 +144,13 @@ update runs set seen = t.seen, reports = runs.reports + 1, reported_at = t.at, m
 from unnest($1::text[], $2::bytea[], $3::timestamptz[]) as t (run_id, seen, at)
 where runs.run_id = t.run_id;
 
+-- name: begin_again
+-- Puts runs that their scheduler has lost back to where they are to be handed over.
+update runs set phase = 'asked', submit_begun_at = null, seen = t.seen, reports = runs.reports + 1, reported_at = t.at,
+    missing_since = null, missing_looks = 0
+from unnest($1::text[], $2::bytea[], $3::timestamptz[]) as t (run_id, seen, at)
+where runs.run_id = t.run_id and runs.phase = 'placed';
+
 -- name: missed
 -- Remembers which runs a look could not find, and since when.
 update runs set missing_since = t.since, missing_looks = t.looks

@@ -232,6 +232,16 @@ class SchedulersStore(LedgerStore):
             [at for _, _, at in rows],
         )
 
+    async def begin_again(self, looks: Iterable[tuple[Run, Seen, datetime]]) -> None:
+        """Remember what was said of runs that the scheduler has lost; from now on they are to be handed over."""
+        rows = sorted(looks, key=lambda look: look[0].run_id)
+        await self.pool.execute(
+            self._own["begin_again"],
+            [run.run_id for run, _, _ in rows],
+            [msgspec.json.encode(seen) for _, seen, _ in rows],
+            [at for _, _, at in rows],
+        )
+
     async def missed(self, runs: Iterable[Run]) -> None:
         rows = sorted(runs, key=lambda run: run.run_id)
         await self.pool.execute(

@@ -33,7 +33,7 @@ from .domain.submitting import Step, after_look, next_step
 from .lane import Lane
 from .metrics import REFUSED, SUBMIT_SECONDS, SUBMITTED
 from .nodes import Nodes
-from .staging import NotReady, StagingRefused
+from .staging import NotReady, StagingRefused, run_folder
 from .workflows import BadWorkflow, earlier, load_workflow
 
 CREDENTIAL_STATUSES = frozenset(Status) - {Status.PENDING, Status.SUBMITTED}
@@ -187,6 +187,7 @@ class Submission:
             "JOBLEDGER_JOB_ID": run.job_id,
             "JOBLEDGER_RUN_ID": run.run_id,
             "JOBLEDGER_CALLBACK_URL": f"{jobs_url}/update-job-status/{run.job_id}/",
+            "JOBLEDGER_FILES_URL": f"{jobs_url}/jobs/{run.job_id}/files/{run_folder(run.run)}/",
         }
 
     def _credential(self, run: Run) -> str:

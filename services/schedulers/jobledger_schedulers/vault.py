@@ -9,7 +9,7 @@ import msgspec
 
 from jobledger_kit.seal import Sealer
 
-FIELDS: Final = ("password", "private_key", "private_key_pass", "token")
+FIELDS: Final = ("password", "private_key", "private_key_pass", "token", "certificate", "ca_certificate")
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -19,6 +19,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     private_key: str = ""
     private_key_pass: str = ""
     token: str = ""
+    certificate: str = ""  #: Dask over TLS: what says who we are, PEM; its key is `private_key`
+    ca_certificate: str = ""  #: Dask over TLS: who must have signed the scheduler's certificate, PEM
 
     def __repr__(self) -> str:
         return f"Credentials({', '.join(self.given)})"

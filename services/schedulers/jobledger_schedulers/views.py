@@ -41,10 +41,13 @@ class SchedulerBody(Input, frozen=True, kw_only=True):
     private_key: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key_pass: Secret | msgspec.UnsetType | None = msgspec.UNSET
     token: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    certificate: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    ca_certificate: Secret | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A scheduler. Who is no administrator sees its name, its type and how it is; the rest is left out."""
+    """A scheduler. Who is no administrator sees its name, its type, how it is and where its pages
+    are; the rest is left out."""
 
     name: str
     type: str
@@ -122,7 +125,14 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
     if not full:
         # Why it is degraded concerns whoever has runs there; why it is down may speak of addresses and credentials.
         why = state.health_detail if state.health == "degraded" else None
-        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version, health_detail=why)
+        return SchedulerView(
+            name=state.name,
+            type=state.type,
+            health=state.health,
+            version=state.scheduler_version,
+            dashboard=state.dashboard or None,
+            health_detail=why,
+        )
     return SchedulerView(
         name=state.name,
         type=state.type,

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from jobledger_contracts.job_events import JobCreated, WorkflowSpec
+from jobledger_contracts.workflows import NODES_FOLDER
 from jobledger_kit.errors import InvalidPath
 from jobledger_kit.workspace import safe_path
 
-from .adapters.htcondor.dag import NODES, RESCUE_FILE, done_nodes
+from .adapters.htcondor.dag import RESCUE_FILE, done_nodes
 
 MAX_BYTES = 64 * 2**20
 
@@ -56,4 +57,6 @@ def earlier(folder: Path, run: int, workflow: WorkflowSpec) -> tuple[Path, froze
 def kept_by_runs(names: list[str], run: int) -> list[str]:
     """Of the files that the run before left (paths in the workspace), those that the next one needs."""
     folder = f"run-{run - 1}/"
-    return [n for n in names if n.startswith(f"{folder}{NODES}/") or (n.startswith(folder) and RESCUE_FILE.match(n.removeprefix(folder)))]
+    return [
+        n for n in names if n.startswith(f"{folder}{NODES_FOLDER}/") or (n.startswith(folder) and RESCUE_FILE.match(n.removeprefix(folder)))
+    ]

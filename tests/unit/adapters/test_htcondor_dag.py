@@ -103,7 +103,7 @@ def test_what_another_node_leaves_and_what_the_workspace_holds_travel_from_their
     )
     assert "transfer_input_files = ../../../inputs/data/x.csv,../../nodes/common/y\n" in dag.files["submit/2.sub"]
     assert dag.inputs == ["run.sh", "data/x.csv"]
-    assert "output = $(JobledgerNode).stdout.txt\n" in dag.files["submit/1.sub"]
+    assert "output = $(JobledgerStdout)\n" in dag.files["submit/1.sub"]
     with pytest.raises(NotSubmittable, match="there is none with the folder 'nodes/c'"):
         written(node("b", condor=CondorSpec(executable="/bin/cat", input_files=["nodes/c/y"])))
 
@@ -120,6 +120,15 @@ def test_splices_and_workflows_within_have_files_of_their_own() -> None:
     assert dag.files["run/within-s.dag"].splitlines()[:2] == ["JOB x submit/1.sub DONE", vars_of("x", "s+x")]
     assert f'SET_JOB_ATTR JobledgerRunId = "{RUN_ID}"' in dag.files["run/within-d.dag"]
     assert vars_of("y", "d/y", "d+y") in dag.files["run/within-d.dag"]
+
+
+def test_nodes_that_share_a_folder_keep_their_output_apart() -> None:
+    inner = WorkflowSpec(nodes=[node("x", dir="common"), node("y", dir="common")])
+    within = written(node("d", type="SUBDAG", workflow=inner)).files["run/within-d.dag"].splitlines()
+    (x,) = (line for line in within if line.startswith("VARS x "))
+    assert x.endswith(
+        'JobledgerFolder="nodes/d+common" JobledgerRetry="$(RETRY)" JobledgerStdout="d+x.stdout.txt" JobledgerStderr="d+x.stderr.txt"'
+    )
 
 
 HOSTILE = ["x\nJOB evil evil.sub", "x\r\nSCRIPT PRE ALL_NODES /bin/sh", "x\0y", '"; queue 100 #', "$(ENV)", "$$(x)", "$ENV(HOME)", "a\\"]

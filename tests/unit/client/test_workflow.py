@@ -73,3 +73,32 @@ def test_two_nodes_of_one_name_are_refused_where_they_are_made(manager: JobManag
     CondorWorkflowJobNode("a", workflow)
     with pytest.raises(ValueError, match="'a' already"):
         CondorWorkflowJobNode("a", workflow)
+
+
+class CountedName(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return str.__eq__(self, other)  # type: ignore[arg-type]
+
+    __hash__ = str.__hash__
+
+
+def test_a_workflow_of_many_nodes_is_put_together_without_looking_through_them(manager: JobManager) -> None:
+    workflow = manager.create_job("w", job_type="CONDORWORKFLOW")
+    nodes = [CondorWorkflowJobNode(CountedName(f"n{i}"), workflow, noop=True) for i in range(2000)]
+    last = CondorWorkflowJobNode(CountedName("last"), workflow, noop=True)
+    last.add_parents(nodes)
+    assert len(workflow._spec()["workflow"]["nodes"][-1]["parents"]) == 2000
+    assert CountedName.compared < 10 * 2000
+    with pytest.raises(ValueError, match="already"):
+        CondorWorkflowJobNode("n7", workflow)
+    assert workflow.get_node("n7") is nodes[7]
+    last.remove_parent(nodes[0])
+    with pytest.raises(ValueError, match="does not wait"):
+        last.remove_parent(nodes[0])
+    assert last.parents == last.parent_nodes == nodes[1:]

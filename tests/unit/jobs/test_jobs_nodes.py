@@ -83,6 +83,7 @@ def test_an_outline_has_the_names_that_reports_use() -> None:
     whole = outline(WorkflowSpec(nodes=[NodeSpec(name="s", type="SPLICE", workflow=inner), NodeSpec(name="z", condor=run, parents=["s"])]))
     assert whole.names == ["s+x", "s+y", "z"]
     assert whole.parents == {"s+x": [], "s+y": ["s+x"], "z": ["s"]}
+    assert whole.files["s+y"] == {"stdout": "nodes/s+y/stdout.txt", "stderr": "nodes/s+y/stderr.txt", "log": "nodes/s+y/condor.log"}
 
 
 def test_a_workflow_and_a_type_go_together() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from jobledger_contracts.job_events import CondorSpec, NodeReport, NodeSpec, WorkflowSpec
 from jobledger_contracts.nodes import Node
 from jobledger_contracts.statuses import Status
@@ -79,3 +81,14 @@ def test_a_run_that_ended_well_with_failed_nodes_is_not_all_well() -> None:
     assert with_nodes(Seen(status=Status.COMPLETE), failed, "1 failed") == Seen(status=Status.VARIOUS_COMPLETE, message="1 failed")
     assert with_nodes(Seen(status=Status.COMPLETE, message="m"), failed[1:], "") == Seen(status=Status.COMPLETE, message="m")
     assert with_nodes(Seen(status=Status.ERROR), failed, "").status is Status.ERROR
+
+
+def test_of_many_nodes_only_those_that_changed_are_told_and_many_at_once_in_few_events() -> None:
+    names = [f"n{i}" for i in range(5000)]
+    known = after({}, *(report(name, "Pending") for name in names))
+    first = nodes_changed(RUN, news({}, [report(name, "Pending") for name in names], NOW), NOW)
+    assert len(first) == len(names) / NODES_AT_ONCE
+    assert max(len(msgspec.json.encode(event.data)) for event in first) < 50_000
+    look = [report(name, "Running" if name == "n7" else "Pending") for name in names]
+    (event,) = nodes_changed(RUN, news(known, look, NOW), NOW)
+    assert len(msgspec.json.encode(event.data)) < 200

@@ -22,13 +22,16 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from jobledger_contracts.job_events import CondorSpec, NodeSpec, ScriptSpec, WorkflowSpec
-from jobledger_contracts.workflows import check_workflow, node_names
+from jobledger_contracts.workflows import NODES_FOLDER, check_workflow, node_folder, node_names, node_output
 from jobledger_schedulers.adapters.htcondor.command import (
     JOB_ID_ATTRIBUTE,
+    LOG,
     NODE_ATTRIBUTE,
     POST_ATTRIBUTE,
     RETRY_ATTRIBUTE,
     RUN_ID_ATTRIBUTE,
+    STDERR,
+    STDOUT,
     NotSubmittable,
     describe,
     relative,
@@ -38,7 +41,6 @@ from jobledger_schedulers.adapters.port import RunSpec
 DAG_FILE = "run/workflow.dag"
 STATUS_FILE = "node.status"
 RESCUE_FILE = re.compile(r"(?P<dag>[A-Za-z0-9_.-]+\.dag)\.rescue(?P<number>\d{3})\Z")
-NODES = "nodes"
 
 _NODE_MARK, _RETRY_MARK = "\ue000", "\ue001"
 """Stand for what VARS fills in, while a description is made: `describe` lets no macro through."""
@@ -80,12 +82,6 @@ def done_nodes(rescues: dict[str, str], workflow: WorkflowSpec) -> set[str]:
     return said & {name for name, _ in node_names(workflow)}
 
 
-def node_folder(name: str, node: NodeSpec) -> str:
-    """Where a node works and leaves its output, below `run/`."""
-    within = name[: -len(node.name)] if node.dir else ""
-    return f"{NODES}/{(within + node.dir if node.dir else name).replace('/', '+')}"
-
-
 def workflow_inputs(workflow: WorkflowSpec) -> list[str]:
     """The files of the workspace that some node needs, each once. What other nodes leave is not among them."""
     found: dict[str, None] = {}
@@ -95,7 +91,7 @@ def workflow_inputs(workflow: WorkflowSpec) -> list[str]:
                 found[script.executable] = None
         if node.condor is not None and not node.noop:
             condor = _with_variables(node.condor, node.variables)
-            found.update((name, None) for name in condor.input_files if not name.startswith(f"{NODES}/"))
+            found.update((name, None) for name in condor.input_files if not name.startswith(f"{NODES_FOLDER}/"))
             if condor.executable and not condor.executable.startswith("/"):
                 found[condor.executable] = None
     return list(found)
@@ -105,7 +101,7 @@ class _Writer:
     def __init__(self, spec: RunSpec, done: frozenset[str]) -> None:
         self._spec, self._done = spec, done
         self._files: dict[str, str] = {}
-        self._folders: dict[str, None] = {"submit": None, "inputs": None, f"run/{NODES}": None}
+        self._folders: dict[str, None] = {"submit": None, "inputs": None, f"run/{NODES_FOLDER}": None}
         self._submit_files: dict[str, str] = {}
         self._scripts = False
 
@@ -141,7 +137,10 @@ class _Writer:
             yield f"{node.type} {node.name} {self._submit_file(node, name)}{marks}"
             folder = node_folder(name, node)
             self._folders[f"run/{folder}"] = None
-            yield f'VARS {node.name} JobledgerNode="{name}" JobledgerFolder="{folder}" JobledgerRetry="$(RETRY)"'
+            shared = (
+                "".join(f' Jobledger{one}="{node_output(name, node, one.lower())}"' for one in ("Stdout", "Stderr")) if node.dir else ""
+            )
+            yield f'VARS {node.name} JobledgerNode="{name}" JobledgerFolder="{folder}" JobledgerRetry="$(RETRY)"{shared}'
         yield from self._details(node)
 
     def _details(self, node: NodeSpec) -> Iterator[str]:
@@ -208,9 +207,9 @@ class _Writer:
         shared = node.dir != ""
         made |= {
             "initialdir": "run/$(JobledgerFolder)",
-            "output": "$(JobledgerNode).stdout.txt" if shared else "stdout.txt",
-            "error": "$(JobledgerNode).stderr.txt" if shared else "stderr.txt",
-            "log": "condor.log",
+            "output": "$(JobledgerStdout)" if shared else STDOUT,
+            "error": "$(JobledgerStderr)" if shared else STDERR,
+            "log": LOG,
             f"My.{RUN_ID_ATTRIBUTE}": _quoted(self._spec.run_id),
             f"My.{JOB_ID_ATTRIBUTE}": _quoted(self._spec.run_id.rpartition(".")[0]),
             f"My.{NODE_ATTRIBUTE}": '"$(JobledgerNode)"',
@@ -229,7 +228,7 @@ class _Writer:
         plain = relative(path, "input file")
         if _VARIABLE.search(plain) or "$" in plain or _NODE_MARK in plain or _RETRY_MARK in plain:
             raise NotSubmittable(f"the input file {path!r}: a name cannot hold a $ here")
-        if not plain.startswith(f"{NODES}/"):
+        if not plain.startswith(f"{NODES_FOLDER}/"):
             return f"../../../inputs/{plain}"
         folder = "/".join(plain.split("/")[:2])
         if folder not in self._known_folders:

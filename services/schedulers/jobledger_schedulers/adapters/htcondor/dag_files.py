@@ -9,9 +9,9 @@ from typing import Any
 
 from jobledger_contracts.job_events import NodeReport, ScriptSpec, WorkflowSpec
 from jobledger_contracts.statuses import Status
-from jobledger_contracts.workflows import node_names
+from jobledger_contracts.workflows import node_folder, node_names
 from jobledger_schedulers.adapters.htcondor.command import LOG, RUN_ID_ATTRIBUTE, SUBMITTER_ATTRIBUTE, literal, quoted
-from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, STATUS_FILE, Dag, node_folder
+from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, STATUS_FILE, Dag
 from jobledger_schedulers.adapters.htcondor.parse_nodes import failure_in_words, read_status_file
 from jobledger_schedulers.adapters.port import Collected, RunSpec
 
