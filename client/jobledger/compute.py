@@ -16,7 +16,7 @@ from jobledger.errors import InvalidArgument, NotFound
 from jobledger.pool import Looks
 from jobledger_contracts.scheduler_events import SchedulerName
 
-SECRETS = ("password", "private_key", "private_key_pass", "token")
+SECRETS = ("password", "private_key", "private_key_pass", "token", "certificate", "ca_certificate")
 NAME_RULE = "has up to 128 letters, digits, dots, hyphens and underscores, and begins with a letter or a digit"
 
 
@@ -51,6 +51,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
     known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
+    max_runs: int | None = None
     health_detail: str | None = None
     secrets_set: list[str] | None = None  #: which credentials are kept there
 
@@ -90,6 +91,7 @@ class Scheduler(Looks):
         self.known_host_key = str(more.pop("known_host_key", "") or "")
         self.dashboard = str(more.pop("dashboard", "") or "")
         self.timeout_s: float | None = more.pop("timeout_s", None)
+        self.max_runs = int(more.pop("max_runs", 0) or 0)  #: how many runs it has at a time; 0: any number
         secrets = {name: more.pop(name, None) for name in SECRETS}
         self._secrets = {name: str(value) for name, value in secrets.items() if value}
         self.health, self.health_detail, self.version = "", "", ""
@@ -121,6 +123,7 @@ class Scheduler(Looks):
             "known_host_key": self.known_host_key,
             "dashboard": self.dashboard,
             "timeout_s": self.timeout_s,
+            "max_runs": self.max_runs,
             **self._secrets,
         }
         body = {name: value for name, value in body.items() if value}
@@ -141,7 +144,7 @@ class Scheduler(Looks):
     @classmethod
     def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
         """The object for a scheduler that the service has told about."""
-        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s")
+        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s", "max_runs")
         fields = {name: getattr(view, name) for name in names}
         scheduler = cls(view.name, view.type, view.host or "", connection=connection, **fields)
         scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail or "", view.version
@@ -230,16 +233,38 @@ def create_dask_scheduler(
     heartbeat_interval: float | None = None,
     dashboard: str | None = None,
     *,
+    ca_file: str | None = None,
+    certificate_file: str | None = None,
+    private_key_path: str | None = None,
+    private_key_pass: str | None = None,
     connection: Connection | None = None,
 ) -> Scheduler:
     """Make a Dask scheduler at `host` (`host:port` or an address such as `tls://host:port`); it is not registered before `save()`.
 
-    `timeout` is in seconds. `heartbeat_interval` is what Tethys' method takes; the service's own connection needs none.
+    `timeout` is in seconds. `heartbeat_interval` is what Tethys' method takes; the service's own connection needs none. A `tls://` address
+    needs the files that Dask's `Security` takes (PEM): they are read here and sent, not their paths. Raises OSError when one cannot be
+    read.
     """
     if heartbeat_interval is not None:
         warnings.warn("heartbeat_interval has no effect: the service keeps one connection and its pace", UserWarning, stacklevel=2)
     address = host if "://" in host else f"tcp://{host}"
-    return Scheduler(name, "dask", address, connection=connection, transport="tcp", timeout_s=timeout, dashboard=dashboard)
+    return Scheduler(
+        name,
+        "dask",
+        address,
+        connection=connection,
+        transport="tcp",
+        timeout_s=timeout,
+        dashboard=dashboard,
+        ca_certificate=_content(ca_file),
+        certificate=_content(certificate_file),
+        private_key=_content(private_key_path),
+        private_key_pass=private_key_pass,
+    )
+
+
+def _content(path: str | None) -> str | None:
+    return Path(path).expanduser().read_text() if path else None
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):

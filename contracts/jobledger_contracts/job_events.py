@@ -101,6 +101,11 @@ class DaskSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     args: list[Any] = []  #: JSON values
     kwargs: dict[str, Any] = {}
     graph_file: Text = ""  #: a path in the workspace that holds a cloudpickled callable or collection
+    retries: Annotated[int, Meta(ge=0, le=1000)] = 0  #: how often it is tried again when it raises
+    resources: dict[str, Annotated[float, Meta(ge=0)]] = {}  #: what its worker must have of each, as workers declare it
+    workers: list[Text] = []  #: addresses, names of hosts: only these workers do it
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0  #: the highest is begun first
+    on_lost: Annotated[str, Meta(pattern=r"^(error|resubmit)$(?!\n)")] = "error"  #: what becomes of it when the scheduler has lost it
 
 
 class JobCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -19,6 +19,7 @@ from jobledger_devstack import Stack, StackOptions
 from jobledger_devstack.temporary import temporary_stack
 from jobledger_schedulers.adapters import open_adapter, open_view
 from jobledger_schedulers.adapters.dask.view import DaskView
+from jobledger_schedulers.adapters.dask.wire import Rpc
 from jobledger_schedulers.adapters.htcondor.pool import HTCondorPoolView
 from jobledger_schedulers.adapters.memory import MemoryAdapter, MemoryScheduler
 from jobledger_schedulers.adapters.memory_view import MemoryPoolView
@@ -271,7 +272,7 @@ class TestDask:
         assert await self.adapter.shortages() == []
 
     async def test_what_is_no_dask_scheduler_is_said_to_be_none(self, unused_port: int) -> None:
-        view = DaskView(f"tcp://127.0.0.1:{unused_port}", 2.0)
+        view = DaskView(Rpc(f"tcp://127.0.0.1:{unused_port}", 2.0))
         (finding,) = await view.examine()
         assert (finding.step, finding.ok) == ("answer", False)
         assert finding.advice

@@ -15,6 +15,7 @@ from jobledger.cli.filters import filter_options, filter_query
 from jobledger.cli.output import as_json, connected, dump, dump_lines
 from jobledger.condor_workflow import CondorWorkflow
 from jobledger.connection import Connection
+from jobledger.dask_job import DaskJob
 from jobledger.errors import NotFound
 from jobledger.job_manager import ORDERS, JobManager, job_from_view
 from jobledger.jobs import Job
@@ -92,11 +93,11 @@ def count(connection: Connection, machine: bool, **asked: str | None) -> None:
 @connected
 def show_(connection: Connection, job_id: str, machine: bool) -> None:
     """Show one job. JOB_ID may be cut short."""
-    view = find(connection, job_id).view
+    job = find(connection, job_id)
     if machine:
-        dump(view)
+        dump(job.view)
     else:
-        show.job_details(view)
+        show.job_details(job.view, job.dashboard_link if isinstance(job, DaskJob) else "")
 
 
 @jobs.command()

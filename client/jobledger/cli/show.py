@@ -40,8 +40,8 @@ def count_table(counts: Mapping[str, int], total: int) -> None:
     show_table((("status", "fixed"), ("jobs", "number")), [*rows, ("all", total)] if rows else [], nothing="no jobs")
 
 
-def job_details(view: JobView) -> None:
-    """Everything about one job that is not empty."""
+def job_details(view: JobView, dashboard: str = "") -> None:
+    """Everything about one job that is not empty; `dashboard` is where its scheduler's own pages show it."""
     times = (
         ("created", view.creation_time),
         ("asked to run", view.execute_time),
@@ -72,6 +72,7 @@ def job_details(view: JobView) -> None:
             ("properties", _compact(view.extended_properties)),
             ("HTCondor", _compact(view.condor)),
             ("Dask", _compact(view.dask)),
+            ("dashboard", dashboard),
             ("nodes", ", ".join(f"{count} {status}" for status, count in (view.node_counts or {}).items())),
             ("results", processing(view)),
             ("workspace", view.workspace),

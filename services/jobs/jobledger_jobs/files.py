@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from jobledger_kit.errors import Forbidden, InvalidPath, NotFound, TooLarge
-from jobledger_kit.http import OTHER_TITLES, json_response, operation, principal_of, problem, read_query, request_id_of, stream_body
+from jobledger_kit.errors import Conflict, Forbidden, InvalidPath, NotFound, TooLarge
+from jobledger_kit.http import OTHER_TITLES, Allow, json_response, operation, principal_of, problem, read_query, request_id_of, stream_body
 from jobledger_kit.workspace import OpenFile, Workspaces, Written, safe_path
 
 from .domain.rights import Right
@@ -88,19 +88,29 @@ class FileRoutes:
 
     @operation(
         "Upload a file to a job",
-        description="Replaces what was there, once all of it came. The folders `run-<n>` belong to the runs.",
+        description=(
+            "Replaces what was there, once all of it came. The folders `run-<n>` belong to the runs: with its credential, and as long as "
+            "it goes on, a run writes there, and nowhere else."
+        ),
+        allow=Allow.RUN,
         body=bytes,
         body_types=("application/octet-stream",),
         responses={201: Written},
-        errors=(NotFound, Forbidden, InvalidPath, TooLarge),
+        errors=(NotFound, Forbidden, Conflict, InvalidPath, TooLarge),
         tag="files",
         max_body_bytes=0,
     )
     async def upload(self, request: Request) -> Response:
         path = safe_path(str(request.path_params["path"]))
-        row = await self._reads.job(job_id_of(request), viewer_of(principal_of(request)), Right.WRITE)
-        if _RUN_FOLDER.match(path.partition("/")[0]):
-            raise InvalidPath(path, "the folders run-<n> belong to the runs")
+        principal = principal_of(request)
+        if principal.run is not None:
+            row = await self._reads.current_run(job_id_of(request), principal.run)
+            if not path.startswith(f"run-{principal.run.run}/"):
+                raise Forbidden(f"This run may write below run-{principal.run.run}/ only.")
+        else:
+            row = await self._reads.job(job_id_of(request), viewer_of(principal), Right.WRITE)
+            if _RUN_FOLDER.match(path.partition("/")[0]):
+                raise InvalidPath(path, "the folders run-<n> belong to the runs")
         announced = request.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self._max_upload_bytes:
             raise TooLarge(self._max_upload_bytes)

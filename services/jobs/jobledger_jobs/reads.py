@@ -11,8 +11,9 @@ from jobledger_contracts import topics
 from jobledger_contracts.ids import Position, is_job_id
 from jobledger_contracts.invalid import InvalidEvent
 from jobledger_contracts.json_text import read_json
-from jobledger_contracts.statuses import parse_status
-from jobledger_kit.errors import FieldError, Forbidden, InvalidRequest, NotFound, Unavailable
+from jobledger_contracts.statuses import TERMINAL, parse_status
+from jobledger_kit.credentials import RunClaims
+from jobledger_kit.errors import Conflict, FieldError, Forbidden, InvalidRequest, NotFound, Unavailable
 from jobledger_kit.pagination import cut_page, decode_cursor
 
 from .domain.rights import Right, Viewer, right_to
@@ -56,6 +57,16 @@ class Reads:
             raise NotFound("job", job_id)
         if right < need:
             raise Forbidden("Only the job's owner or an administrator may do this.")
+        return row
+
+    async def current_run(self, job_id: str, claims: RunClaims) -> asyncpg.Record:
+        """The row of the job whose run shows its credential; it may be behind that. Raises NotFound for any other job, and Conflict when
+        the run is over."""
+        row = await self._store.job(job_id) if job_id == claims.job_id else None
+        if row is None or row["deleted"]:
+            raise NotFound("job", job_id)
+        if row["run"] > claims.run or (row["run"] == claims.run and parse_status(row["status"])[0] in TERMINAL):
+            raise Conflict(f"Run {claims.run} is over: its folder stays as it is.")
         return row
 
     async def page(self, viewer: Viewer, query: ListQuery) -> tuple[list[asyncpg.Record], str | None]:

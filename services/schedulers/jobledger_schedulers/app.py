@@ -110,6 +110,8 @@ def adapter_settings(state: Scheduler, credentials: Credentials, private_dir: Pa
         password=credentials.password,
         private_key=credentials.private_key,
         private_key_pass=credentials.private_key_pass,
+        certificate=credentials.certificate,
+        ca_certificate=credentials.ca_certificate,
     )
 
 

@@ -96,6 +96,7 @@ class Collection:
         if not problem:
             try:
                 files = await asyncio.to_thread(inventory, target, run_folder(run.run))
+                files += delivered(collected, run_folder(run.run), files)
                 await lane.staging.deliver(run.run_id, job, run.run)
             except Exception as error:  # noqa: BLE001 - every remote file system has errors of its own; all mean: not delivered
                 problem = f"{type(error).__name__}: {error}"
@@ -157,6 +158,13 @@ def inventory(folder: Path, name: str) -> list[ResultFile]:
         inside = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
         files.append(ResultFile(path=f"{name}/{inside}", size=size, sha256=digest.hexdigest()))
     return files
+
+
+def delivered(collected: Collected | None, name: str, there: Sequence[ResultFile]) -> list[ResultFile]:
+    """What the run itself has brought to a workspace, and was not seen there because it is not a local folder."""
+    known = {file.path for file in there}
+    theirs = (msgspec.structs.replace(file, path=f"{name}/{file.path}") for file in (collected.delivered if collected else ()))
+    return [file for file in theirs if file.path not in known]
 
 
 def _with(ending: Ending, addition: str) -> Seen:

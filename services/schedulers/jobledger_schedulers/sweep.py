@@ -16,7 +16,7 @@ from jobledger_contracts.statuses import Status
 from .adapters.port import Observation
 from .domain import reports
 from .domain.runs import Phase, Run, Seen
-from .domain.watching import Change, judge, lost, lost_seen, missed, stop_again
+from .domain.watching import Change, again_seen, begins_again, judge, lost, lost_seen, missed, stop_again
 from .health import Health
 from .lane import Backoff, Lane, LaneLost
 from .metrics import PLACED, SWEEP_SECONDS
@@ -130,11 +130,29 @@ class Sweep:
             del gone[observation.run_id]
         await self._found_again([run for run in counted if run.run_id in found])
         if gone:
+            jobs = await lane.store.created(list(gone))
+            again = [run for run_id, run in gone.items() if begins_again(run, jobs[run_id])]
+            await self._begin_again(again, now)
+            for run in again:
+                del gone[run.run_id]
+        if gone:
             lane.log.error("Runs are lost", action="runs_lost", runs=list(gone)[:20])
             await self._nodes.end([(run, Status.ABORTED) for run in gone.values()], now)
             evidence = {r.run_id: {"looks": r.missing_looks, "missing_since": str(r.missing_since), "ref": r.ref} for r in gone.values()}
             await lane.publish([reports.ended(run, lost_seen(run, lane.name), now, evidence[run.run_id]) for run in gone.values()])
             await lane.store.ended(list(gone))
+
+    async def _begin_again(self, runs: Sequence[Run], now: datetime) -> None:
+        """Tell of runs that their scheduler has lost, and have them handed over once more: they are forgotten ones, which `orders` takes
+        up."""
+        if not runs:
+            return
+        lane = self._lane
+        lane.log.warning("Lost runs are handed over again", action="runs_begin_again", runs=[run.run_id for run in runs][:20])
+        told = [(run, again_seen(run, lane.name), now) for run in runs]
+        await lane.publish([reports.changed(run, seen, now, {"looks": run.missing_looks}) for run, seen, _ in told])
+        await lane.store.begin_again(told)
+        lane.work.set()
 
     async def _stop_again(self, runs: dict[str, Run], observations: Sequence[Observation], now: datetime) -> None:
         """Repair a stop that was lost: what should end and is still there is told again."""

@@ -9,7 +9,7 @@ import msgspec
 
 from jobledger_kit.seal import Sealer
 
-FIELDS: Final = ("password", "private_key", "private_key_pass", "token")
+FIELDS: Final = ("password", "private_key", "private_key_pass", "token", "certificate", "ca_certificate")
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -19,6 +19,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     private_key: str = ""
     private_key_pass: str = ""
     token: str = ""
+    certificate: str = ""  #: Dask over TLS: what says who we are, PEM; its key is `private_key`
+    ca_certificate: str = ""  #: Dask over TLS: who must have signed the scheduler's certificate, PEM
 
     def __repr__(self) -> str:
         return f"Credentials({', '.join(self.given)})"
@@ -37,6 +39,15 @@ class Vault:
 
     def seal(self, scheduler: str, credentials: Credentials) -> bytes:
         return self._sealer.seal(msgspec.json.encode(credentials), _context(scheduler))
+
+    @property
+    def key_id(self) -> str:
+        """Which key seals now."""
+        return self._sealer.key_id
+
+    def resealed(self, scheduler: str, sealed: bytes) -> bytes | None:
+        """The same under the current key; None when it is under that already. Raises CannotOpen."""
+        return None if self._sealer.is_current(sealed) else self.seal(scheduler, self.open(scheduler, sealed))
 
     def open(self, scheduler: str, sealed: bytes) -> Credentials:
         """Raises CannotOpen."""

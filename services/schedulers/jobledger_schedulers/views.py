@@ -37,14 +37,18 @@ class SchedulerBody(Input, frozen=True, kw_only=True):
     known_host_key: HostKey = ""
     dashboard: Text = ""
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+    max_runs: Annotated[int, Meta(ge=0, le=1_000_000, description="how many runs it has at a time; 0: any number")] = 0
     password: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key_pass: Secret | msgspec.UnsetType | None = msgspec.UNSET
     token: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    certificate: Secret | msgspec.UnsetType | None = msgspec.UNSET
+    ca_certificate: Secret | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A scheduler. Who is no administrator sees its name, its type and how it is; the rest is left out."""
+    """A scheduler. Who is no administrator sees its name, its type, how it is and where its pages
+    are; the rest is left out."""
 
     name: str
     type: str
@@ -58,6 +62,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
+    max_runs: int | None = None  #: how many runs it has at a time; 0: any number
     health_detail: str | None = None
     health_time: datetime | None = None
     secrets_set: list[str] | None = None  #: the names of the credentials that are kept
@@ -103,6 +108,15 @@ class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
+class ResealView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sealing all credentials under the current key: names of schedulers."""
+
+    key_id: str  #: of the current key
+    resealed: list[str] = []  #: were under an earlier key
+    current: list[str] = []  #: were under the current one already
+    unreadable: list[str] = []  #: no key that is here opens them: register them again
+
+
 class ListQuery(Input, frozen=True, kw_only=True):
     """Which schedulers to list."""
 
@@ -122,7 +136,14 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
     if not full:
         # Why it is degraded concerns whoever has runs there; why it is down may speak of addresses and credentials.
         why = state.health_detail if state.health == "degraded" else None
-        return SchedulerView(name=state.name, type=state.type, health=state.health, version=state.scheduler_version, health_detail=why)
+        return SchedulerView(
+            name=state.name,
+            type=state.type,
+            health=state.health,
+            version=state.scheduler_version,
+            dashboard=state.dashboard or None,
+            health_detail=why,
+        )
     return SchedulerView(
         name=state.name,
         type=state.type,
@@ -136,6 +157,7 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
         known_host_key=state.known_host_key,
         dashboard=state.dashboard,
         timeout_s=state.timeout_s,
+        max_runs=state.max_runs,
         health_detail=state.health_detail,
         health_time=state.health_time,
         secrets_set=list(row.secret_fields),

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,91 +10,11 @@ from pathlib import Path
 import pytest
 
 from jobledger_contracts.ids import new_job_id, run_id
-from tests.support.eventually import eventually
-
-HELPERS = """
-import os, time
-
-def add(a, b): return a + b
-def slow(s): time.sleep(s); return s
-def die(): os._exit(9)
-def many(n): return "x" * n
-def leave(): raise SystemExit(3)
-def pair(): return (1, 2)
-def context(jobledger):
-    path = jobledger["JOBLEDGER_CREDENTIAL_FILE"]
-    return {"credential": open(path).read(), "mode": oct(os.stat(path).st_mode & 0o777), "job": jobledger["JOBLEDGER_JOB_ID"]}
-def once_per_worker(folder, s):
-    open(os.path.join(folder, str(os.getpid())), "w").close()
-    time.sleep(s)
-    return "done"
-"""
+from tests.support.dask_cluster import DaskCluster
 
 
 def new_run() -> str:
     return run_id(new_job_id(int(time.time() * 1000), os.urandom(10)), 1)
-
-
-class DaskCluster:
-    """A scheduler and its workers as processes; `helpers` can be imported by the workers."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "helpers.py").write_text(HELPERS)
-        self._folder = folder
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-
-    @property
-    def address(self) -> str:
-        return f"tcp://127.0.0.1:{self._port}"
-
-    def start_scheduler(self) -> None:
-        self._start(
-            "scheduler", "dask_scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard", "--dashboard-address", ":0"
-        )
-        eventually(self._listens, 30)
-
-    def start_worker(self, name: str = "worker", threads: int = 2) -> None:
-        options = [
-            "--host",
-            "127.0.0.1",
-            "--nthreads",
-            str(threads),
-            "--no-nanny",
-            "--no-dashboard",
-            "--name",
-            name,
-            "--death-timeout",
-            "20",
-        ]
-        self._start(name, "dask_worker", self.address, *options, "--death-timeout", "20")
-
-    def signal(self, name: str, number: signal.Signals) -> None:
-        self._processes[name].send_signal(number)
-        if number is signal.SIGKILL:
-            self._processes.pop(name).wait()
-
-    def end(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
-
-    def _start(self, name: str, program: str, *arguments: str) -> None:
-        with (self._folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.{program}", *arguments],
-                env={**os.environ, "PYTHONPATH": str(self._folder)},
-                cwd=self._folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def _listens(self) -> bool:
-        assert self._processes["scheduler"].poll() is None, (self._folder / "scheduler.log").read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask.adapter import DaskAdapter
 from jobledger_schedulers.adapters.dask.session import check_versions
 from jobledger_schedulers.adapters.port import Handle, Incompatible, Observation, OutcomeUnknown, RunSpec, SubmitRefused, Unreachable
-from tests.integration.adapters.conftest import DaskCluster, new_run
+from tests.integration.adapters.conftest import new_run
+from tests.support.dask_cluster import DaskCluster
 from tests.support.eventually import eventually_async
 from tests.support.pools import dask_settings
 

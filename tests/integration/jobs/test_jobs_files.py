@@ -96,3 +96,23 @@ def test_deleting_a_job_removes_its_folder_and_no_other(service: JobsService, ad
 
     eventually(lambda: not (service.workspaces / one).exists(), timeout_s=30)
     assert (service.workspaces / two / "in.txt").read_bytes() == b"x"
+
+
+def test_run_writes_into_its_own_folder_and_only_while_it_goes_on(service: JobsService, ada: httpx.Client, create: Create) -> None:
+    job_id, other = create()["id"], create()["id"]
+    token = ada.post(f"/jobs/{job_id}/credentials", json={}).json()["token"]
+
+    with service.with_token(token) as run:
+        assert run.put(f"/jobs/{job_id}/files/run-1/plots/a.png", content=b"png").status_code == 201
+        for path in ("a.png", "run-1", "run-2/a.png", "run-11/a.png"):
+            assert run.put(f"/jobs/{job_id}/files/{path}", content=b"x").status_code == 403, path
+        assert run.put(f"/jobs/{job_id}/files/run-1/../a.png", content=b"x").status_code in (400, 403, 404)
+        assert run.put(f"/jobs/{other}/files/run-1/a.png", content=b"x").status_code == 404
+        for path in (f"/jobs/{job_id}/files/run-1/plots/a.png", f"/jobs/{job_id}/files"):
+            assert run.get(path).status_code == 403, path
+        done = run.post(f"/update-job-status/{job_id}/", json={"status": "Complete"}).json()
+        ada.get(f"/jobs/{job_id}", params={"after": done["position"]})
+        assert run.put(f"/jobs/{job_id}/files/run-1/plots/a.png", content=b"late").status_code == 409
+
+    assert ada.get(f"/jobs/{job_id}/files/run-1/plots/a.png").content == b"png"
+    assert [entry["path"] for entry in ada.get(f"/jobs/{job_id}/files").json()["items"]] == ["run-1"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobledger_schedulers.adapters.dask.view import DaskView
-from jobledger_schedulers.adapters.dask.wire import Opaque
+from jobledger_schedulers.adapters.dask.wire import Opaque, Rpc
 from jobledger_schedulers.adapters.port import Refused
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,7 @@ class Answers:
 
 
 def view(**answers: Any) -> DaskView:
-    looking = DaskView("tcp://127.0.0.1:1", 1.0)
+    looking = DaskView(Rpc("tcp://127.0.0.1:1", 1.0))
     looking._rpc = Answers(**answers)  # type: ignore[assignment]
     return looking
 

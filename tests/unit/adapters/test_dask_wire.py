@@ -16,9 +16,7 @@ from distributed import protocol
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask import wire
-from jobledger_schedulers.adapters.dask.results import read_result
 from jobledger_schedulers.adapters.dask.session import error_text
 from jobledger_schedulers.adapters.dask.wire import Closed, Connection, Opaque, Rpc, decode, words_in_pickle
 from jobledger_schedulers.adapters.port import Unreachable
@@ -138,21 +136,3 @@ def test_wire_holds_no_way_to_open_a_pickle() -> None:
     assert "pickle.loads" not in text
     assert "import pickle\n" not in text
     assert "import loads" not in text
-
-
-@pytest.mark.parametrize(
-    ("result", "status", "files"),
-    [
-        (b'JLR1J{"a": 1}', Status.COMPLETE, ["result.json"]),
-        (b"JLR1Pwhatever", Status.COMPLETE, ["result.pickle"]),
-        (b'JLR1E{"type": "KeyError", "message": "x", "traceback": "t"}', Status.ERROR, ["error.txt"]),
-        (b"JLR1E{", Status.ERROR, ["error.txt"]),
-        (b"JLR1J{", Status.ERROR, ["error.txt"]),
-        (b"JLR1X", Status.ERROR, ["error.txt"]),
-        (b"", Status.ERROR, ["error.txt"]),
-        (None, Status.ERROR, ["error.txt"]),
-    ],
-)
-def test_results_are_told_apart(result: bytes | None, status: Status, files: list[str]) -> None:
-    outcome, written = read_result(result)
-    assert (outcome.status, list(written)) == (status, files)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from jobledger import BasicJob, CondorJob, Connection, DaskJob, JobManager
+from jobledger.dask_job import task_page
 from jobledger.errors import InvalidArgument, NotSaved, Refused, ResultUnavailable
 from jobledger.http import ServiceClient
 
@@ -163,6 +164,32 @@ def test_dask_work_is_pickled_here_and_uploaded_before_it_is_asked_for(jobs: Job
     assert jobs.view["dask"] == {"graph_file": "graph.pickle"}
     assert cloudpickle.loads(jobs.files["graph.pickle"])() == 3
     assert [request[1] for request in jobs.requests] == ["/jobs", f"/jobs/{JOB_ID}/execute"]
+
+
+def test_a_dask_job_says_how_it_is_to_be_run(jobs: Jobs) -> None:
+    how: dict[str, Any] = {"retries": 2, "workers": ["tcp://w:1"], "priority": 3, "on_lost": "resubmit"}
+    job = jobs.manager().create_job("sum", job_type="DASK", scheduler="dask", worker_resources={"GPU": 1}, **how)
+    job.execute(lambda: 1)
+    assert jobs.view["dask"] == {"graph_file": "graph.pickle", "resources": {"GPU": 1}, **how}
+    for wrong in ({"on_lost": "never"}, {"retries": -1}, {"worker_resources": {"GPU": -1}}):
+        with pytest.raises(InvalidArgument):
+            jobs.manager().create_job("sum", job_type="DASK", scheduler="dask", function="math:sqrt", **wrong).save()
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "page"),
+    [
+        ("http://dask:8787", "http://dask:8787/info/task/j.1.html"),
+        ("http://dask:8787/status", "http://dask:8787/info/task/j.1.html"),
+        ("http://127.0.0.1:1/info/main/workers.html", "http://127.0.0.1:1/info/task/j.1.html"),
+        ("https://portal/proxy/dask/status?x=1#a", "https://portal/proxy/dask/info/task/j.1.html"),
+        ("dask:8787", "http://dask:8787/info/task/j.1.html"),
+        ("", ""),
+    ],
+)
+def test_a_runs_page_is_found_below_the_dashboard(dashboard: str, page: str) -> None:
+    assert task_page(dashboard, "j.1") == page
+    assert task_page(dashboard, "") == ""
 
 
 @pytest.mark.parametrize("function", ["ab", "a:", ":b", "a:b:c", "a b:c", "a..b:c"])

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, JobCreated
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.domain.runs import Phase, Run, Seen
 from jobledger_schedulers.domain.watching import (
     MISSING_FOR,
     MISSING_LOOKS,
+    MOST_RESTARTS,
     STOP_AGAIN_AFTER,
     Change,
+    again_seen,
+    begins_again,
     judge,
     lost,
     lost_seen,
@@ -112,3 +117,29 @@ def test_a_run_that_is_to_end_is_told_again(desired: str, sent_before_s: int | N
     sent = None if sent_before_s is None else NOW - timedelta(seconds=sent_before_s)
     run = placed(desired=desired, stop_sent_at=sent, desired_at=NOW - timedelta(seconds=wanted_before_s))
     assert stop_again(run, seen, NOW) is again
+
+
+ANEW = DaskSpec(function="math:sqrt", on_lost="resubmit")
+
+
+@pytest.mark.parametrize(
+    ("run", "spec", "again"),
+    [
+        pytest.param(placed(), {"dask": ANEW}, True, id="asked for"),
+        pytest.param(placed(), {"dask": DaskSpec(function="math:sqrt")}, False, id="not asked for"),
+        pytest.param(placed(), {"condor": CondorSpec(executable="a")}, False, id="HTCondor keeps its queue on a disk"),
+        pytest.param(placed(desired="stop"), {"dask": ANEW}, False, id="to be stopped"),
+        pytest.param(placed(desired="pause"), {"dask": ANEW}, False, id="to be held"),
+        pytest.param(placed(seen=Seen(restarts=MOST_RESTARTS - 1)), {"dask": ANEW}, True, id="often begun"),
+        pytest.param(placed(seen=Seen(restarts=MOST_RESTARTS)), {"dask": ANEW}, False, id="too often begun"),
+    ],
+)
+def test_a_lost_run_begins_again_if_its_owner_wants_it(run: Run, spec: dict[str, object], again: bool) -> None:
+    job = msgspec.convert({"job_id": run.job_id, "name": "x", "user": "a", "label": "l", "job_type": "DASK"}, JobCreated)
+    assert begins_again(run, msgspec.structs.replace(job, **spec)) is again
+
+
+def test_a_run_that_begins_again_waits_and_counts_one_more_execution() -> None:
+    seen = again_seen(placed(seen=Seen(status=Status.RUNNING, restarts=2, ref="7")), "dask")
+    assert (seen.status, seen.restarts, seen.ref) == (Status.SUBMITTED, 3, "7")
+    assert "dask has lost the run" in seen.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobledger_schedulers.adapters.port import AdapterSettings, NotSupported, SchedulerAdapter
-from jobledger_schedulers.adapters.views import PoolView, WorkersView
+from jobledger_schedulers.adapters.views import VIEW_TIMEOUT_S, PoolView, WorkersView
 
 
 def open_adapter(settings: AdapterSettings) -> SchedulerAdapter:
@@ -30,10 +30,10 @@ def open_view(settings: AdapterSettings) -> PoolView | WorkersView:
 
         return HTCondorPoolView(settings)
     if settings.type == "dask":
-        from jobledger_schedulers.adapters.dask.adapter import address_of
+        from jobledger_schedulers.adapters.dask.far import rpc_of
         from jobledger_schedulers.adapters.dask.view import DaskView
 
-        return DaskView(address_of(settings), settings.timeout_s)
+        return DaskView(rpc_of(settings, min(settings.timeout_s, VIEW_TIMEOUT_S)))
     raise NotSupported(f"there is no view of a pool over {settings.transport}")
 
 

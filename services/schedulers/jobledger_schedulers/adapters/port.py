@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, Resources, WorkflowSpec
+from jobledger_contracts.job_events import CondorSpec, DaskSpec, NodeReport, Resources, ResultFile, WorkflowSpec
 from jobledger_contracts.statuses import Status
 from jobledger_kit import errors
 from jobledger_kit.errors import JobledgerError, Kind, Unavailable
@@ -89,6 +89,8 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     password: str = ""
     private_key: str = ""
     private_key_pass: str = ""
+    certificate: str = ""  #: Dask over TLS, PEM
+    ca_certificate: str = ""
 
     def __repr__(self) -> str:
         where = f"{self.host}:{self.port}" if self.port else self.host
@@ -106,7 +108,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     done_nodes: frozenset[str] = frozenset()  #: what an earlier run has done; its output is in `previous_dir`
     previous_dir: Path | None = None  #: a local copy of the earlier run's output
     input_dir: Path  #: a local copy of the workspace's inputs; must stay until `submit` has returned
-    environment: dict[str, str] = {}  #: JOBLEDGER_JOB_ID, ..._RUN_ID, ..._CALLBACK_URL; the adapter adds ..._CREDENTIAL_FILE
+    environment: dict[str, str] = {}  #: JOBLEDGER_JOB_ID, ..._RUN_ID, ..._CALLBACK_URL, ..._FILES_URL; the adapter adds ..._CREDENTIAL_FILE
     credential: str = ""  #: becomes a 0600 file in the sandbox, named by JOBLEDGER_CREDENTIAL_FILE; empty: none
 
     def __repr__(self) -> str:
@@ -151,6 +153,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     files: list[str] = []  #: written, relative to the target folder, sorted
     missing: list[str] = []  #: asked for by name, and not there
+    delivered: tuple[ResultFile, ...] = ()  #: brought to the workspace by the run itself; paths are relative to the run's folder
     nodes: tuple[NodeReport, ...] = ()  #: of a workflow: how its nodes ended
     message: str = ""  #: what the output says of the end, where that is more than the scheduler said
     error: str = ""  #: why nothing could be brought this time; the run stays at the scheduler then, so ask again. Empty: all went well

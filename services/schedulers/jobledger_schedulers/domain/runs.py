@@ -1,9 +1,10 @@
 """A run as this service knows it: what was asked of it, and what was seen of it.
 
-A run goes through four phases, always forward:
+A run goes through four phases:
 
     asked -> placed -> collecting -> ended
-      |         |                      ^
+      |  ^      |                      ^
+      |  +------+ lost, and its owner wants it done again
       +---------+----------------------+
 
 `asked`: to be handed to its scheduler. `placed`: the scheduler has it, and each sweep looks at it. `collecting`: it is over there, and

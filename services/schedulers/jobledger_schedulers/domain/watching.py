@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from jobledger_contracts.job_events import JobCreated
 from jobledger_contracts.statuses import Status
 
 from .runs import Phase, Run, Seen
@@ -14,6 +15,9 @@ MISSING_LOOKS = 5
 MISSING_FOR = timedelta(seconds=20)
 """A run is given up as lost only after so many looks over so long a time, each of them in queue and history: while a pool moves a job
 from its queue to its history, neither may show it."""
+
+MOST_RESTARTS = 10
+"""A run that began so often is not handed over once more: it may be what its scheduler dies of."""
 
 STOP_AGAIN_AFTER = timedelta(seconds=10)
 """A run that is still there so long after it was to end is told again."""
@@ -82,6 +86,21 @@ def lost_seen(run: Run, scheduler: str) -> Seen:
     else:
         status, message = Status.ERROR, f"The run is lost: {where}, after {run.missing_looks} looks."
     return Seen(status=status, message=message, ref=run.ref, restarts=run.seen.restarts if run.seen else 0)
+
+
+def begins_again(run: Run, job: JobCreated) -> bool:
+    """Say whether a run that is lost is handed over once more, as its owner asked for: only who wrote it knows that doing it twice is
+    no harm."""
+    if run.desired != "run" or job.dask is None or job.dask.on_lost != "resubmit":
+        return False
+    return (run.seen.restarts if run.seen else 0) < MOST_RESTARTS
+
+
+def again_seen(run: Run, scheduler: str) -> Seen:
+    """What to tell of a run that is handed over once more: it waits again, and one more execution is over."""
+    restarts = (run.seen.restarts if run.seen else 0) + 1
+    message = f"{scheduler} has lost the run; it is handed over again."
+    return Seen(status=Status.SUBMITTED, message=message, ref=run.ref, restarts=restarts)
 
 
 def stop_again(run: Run, seen: Seen, now: datetime) -> bool:

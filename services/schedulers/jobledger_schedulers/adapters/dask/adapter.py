@@ -11,10 +11,11 @@ import structlog
 
 from jobledger_contracts.statuses import Status
 from jobledger_schedulers.adapters.dask import task
-from jobledger_schedulers.adapters.dask.graph import Published, encoded_graph, request_of, serialized
-from jobledger_schedulers.adapters.dask.results import Outcome, read_result, write_files
+from jobledger_schedulers.adapters.dask.far import portions, printed, rpc_of, still_there
+from jobledger_schedulers.adapters.dask.graph import Published, Request, encoded_graph, request_of, serialized
+from jobledger_schedulers.adapters.dask.results import Outcome, Returned, read_result, write_files
 from jobledger_schedulers.adapters.dask.session import PROBE_TIMEOUT_S, Session, check_versions, error_text
-from jobledger_schedulers.adapters.dask.wire import Opaque, Rpc
+from jobledger_schedulers.adapters.dask.wire import Opaque
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
     Collected,
@@ -33,11 +34,12 @@ from jobledger_schedulers.adapters.port import (
 
 log = structlog.get_logger()
 
-GATHER_BYTES = 64 * 2**20
-"""How much of results is fetched at once."""
+KEPT_BYTES = 64 * 2**20
+"""Of results that a look has brought along, so that `collect` need not fetch them again."""
 PUSHES_KEPT = 10_000
 REMEMBERED_RUNS = 100_000
 STACKS_TIMEOUT_S = 3.0
+MAX_WORDS_CHARS = 500
 _WAITING = frozenset({"released", "waiting", "no-worker", "queued"})
 
 
@@ -46,11 +48,15 @@ class DaskAdapter:
 
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
-        self._rpc = Rpc(address_of(settings), settings.timeout_s)
+        self._rpc = rpc_of(settings, settings.timeout_s)
         self._opening = asyncio.Lock()
         self._open: Session | None = None
         self._executions: dict[str, set[str]] = {}  #: run id -> its executions that were heard of
+        self._begun_on: dict[str, str] = {}  #: run id -> the worker of the last of them
         self._outcomes: dict[str, Outcome] = {}
+        self._returned: dict[str, Returned] = {}
+        self._returned_bytes = 0
+        self._progress: dict[str, tuple[float, str]] = {}
         self._erred: dict[str, str] = {}
         self._stopped: dict[str, str] = {}
         self._pushed: asyncio.Queue[str] = asyncio.Queue(PUSHES_KEPT)
@@ -61,7 +67,7 @@ class DaskAdapter:
     async def submit(self, specs: Sequence[RunSpec]) -> list[Handle | SubmitRefused]:
         """Send one graph with all runs, see that the scheduler has it, and publish each run so that it outlives our connection."""
         answers: dict[str, Handle | SubmitRefused] = {}
-        requests: dict[str, tuple[bytes, bytes]] = {}
+        requests: dict[str, Request] = {}
         for spec in specs:
             try:
                 requests[spec.run_id] = await asyncio.to_thread(request_of, spec)
@@ -70,7 +76,8 @@ class DaskAdapter:
         if requests:
             session = await self._session()
             for run in requests:
-                self._erred.pop(run, None)
+                for known in (self._erred, self._outcomes, self._progress, self._stopped, self._begun_on):
+                    known.pop(run, None)  # of an earlier time, before its scheduler lost it
             await session.send_encoded(await asyncio.to_thread(encoded_graph, requests))
             for run, refusal in (await self._accepted(list(requests))).items():
                 answers[run] = SubmitRefused(run, f"the Dask scheduler cannot read the job: {refusal}") if refusal else Handle(run, run)
@@ -110,26 +117,37 @@ class DaskAdapter:
         if not run_ids:
             return []
         session = await self._session()
+        starts = {run: len(self._executions.get(run, ())) for run in run_ids}  # before the look: what begins meanwhile is not over
         states = await self._states(run_ids)
         await session.desire([run for run in run_ids if states[run] is not None])
         executing = await self._executing([run for run in run_ids if states[run] == "processing"])
+        begun = [run for run in run_ids if states[run] == "processing" and run in self._begun_on]
+        doubtful = {run: self._begun_on[run] for run in begun if run not in executing}
+        if doubtful:  # begun before, and not seen at work: it has ended this moment, or its worker is lost and it waits for another
+            executing |= await still_there(self._rpc, doubtful)
+            states |= await self._states(doubtful)
         await self._learn_outcomes([run for run in run_ids if states[run] == "memory" and run not in self._outcomes])
         evidence = {"scheduler": session.scheduler_id}
-        return [self._judge(run, states[run], executing.get(run, ""), evidence) for run in run_ids]
+        return [self._judge(run, states[run], executing.get(run, ""), starts[run], evidence) for run in run_ids]
 
-    def _judge(self, run: str, state: str | None, worker: str, evidence: Mapping[str, str]) -> Observation:
+    def _judge(self, run: str, state: str | None, worker: str, starts: int, evidence: Mapping[str, str]) -> Observation:
         evidence = {**evidence, "state": state or "forgotten", **({"worker": worker} if worker else {})}
-        starts = len(self._executions.get(run, ()))
         begun = max(0, starts - 1)
         if state is None or state == "forgotten":
             if (reason := self._stopped.get(run)) is not None:
                 return Observation(run_id=run, ref=run, status=Status.ABORTED, restarts=starts, message=reason, evidence=evidence)
             return Observation(run_id=run, gone=True, message="the Dask scheduler does not know this run", evidence=evidence)
         status, message, restarts, ready = Status.SUBMITTED, "waiting for a worker", starts, False
+        progress, words = self._progress.get(run, (None, ""))
         if state == "processing" and worker:
-            status, message, restarts = Status.RUNNING, f"running on {worker}", begun
+            status, message, restarts = Status.RUNNING, f"running on {worker}{words and ': '}{words}", begun
+        elif state == "no-worker":
+            message = "waiting: no worker has what it needs"
         elif state == "memory" and (outcome := self._outcomes.get(run)) is not None:
+            begun = max(begun, len(self._executions.get(run, ())) - 1)
             status, message, restarts, ready = outcome.status, outcome.message, begun, True
+            if status is Status.COMPLETE and progress is not None:
+                progress = 1.0
         elif state == "memory":
             status, message, restarts = Status.RUNNING, "its result is about to be fetched", begun
         elif state == "erred":
@@ -137,7 +155,16 @@ class DaskAdapter:
             status, message, restarts, ready = Status.ERROR, f"the task failed outside of the job's own code: {words}", begun, True
         elif state not in _WAITING and state != "processing":
             status, message = Status.OTHER, f"Dask says {state}"
-        return Observation(run_id=run, ref=run, status=status, restarts=restarts, message=message, evidence=evidence, results_ready=ready)
+        return Observation(
+            run_id=run,
+            ref=run,
+            status=status,
+            restarts=restarts,
+            message=message,
+            evidence=evidence,
+            progress=progress,
+            results_ready=ready,
+        )
 
     async def _states(self, runs: Collection[str]) -> dict[str, str | None]:
         answer = await self._rpc.call("get_task_status", keys=list(runs))
@@ -161,14 +188,23 @@ class DaskAdapter:
 
     async def _learn_outcomes(self, runs: list[str]) -> None:
         async for run, result in self._results(runs):
-            self._remember(self._outcomes, run, read_result(result)[0])
+            returned = read_result(result)
+            self._remember(self._outcomes, run, returned.outcome)
+            if run not in self._returned and self._returned_bytes + returned.size <= KEPT_BYTES:
+                self._returned[run] = returned
+                self._returned_bytes += returned.size
+
+    def _take_returned(self, run: str) -> Returned | None:
+        returned = self._returned.pop(run, None)
+        self._returned_bytes -= returned.size if returned else 0
+        return returned
 
     async def _results(self, runs: list[str]) -> AsyncIterator[tuple[str, bytes | None]]:
         """Fetch results, through the scheduler, in portions; None for one that is not what our task hands back.
 
         A result that cannot be had now, as its worker is just lost, is left out.
         """
-        for batch in await self._portions(runs):
+        for batch in await portions(self._rpc, runs):
             answer = await self._rpc.call("gather", keys=batch, serializers=["dask", "msgpack"])
             if not isinstance(answer, dict) or answer.get("status") != "OK":
                 if len(batch) > 1:
@@ -182,24 +218,6 @@ class DaskAdapter:
                 except ValueError as error:
                     log.warning("A Dask worker handed back something else than its task's result", run_id=run, error=str(error))
                     yield run, None
-
-    async def _portions(self, runs: list[str]) -> list[list[str]]:
-        if not runs:
-            return []
-        try:
-            sizes = await self._rpc.call("nbytes", keys=runs, summary=False)
-        except Refused:  # one of them is gone in the meantime
-            sizes = {}
-        portions: list[list[str]] = [[]]
-        total = 0
-        for run in runs:
-            size = sizes.get(run, 0) if isinstance(sizes, dict) else 0
-            if portions[-1] and (total + size > GATHER_BYTES or not sizes):
-                portions.append([])
-                total = 0
-            portions[-1].append(run)
-            total += size
-        return portions
 
     # -- acting -------------------------------------------------------------------------------------------------------------------
 
@@ -246,10 +264,12 @@ class DaskAdapter:
             text = f"The task failed outside of the job's own code: {self._erred.get(run) or 'no worker could do it'}\n"
             collected[run] = await asyncio.to_thread(write_files, run, target(run), {"error.txt": text.encode()})
         ended = [run for run, state in states.items() if state == "memory"]
-        async for run, result in self._results(ended):
-            outcome, files = read_result(result)
-            self._remember(self._outcomes, run, outcome)
-            collected[run] = await asyncio.to_thread(write_files, run, target(run), files)
+        brought = {run: returned for run in ended if (returned := self._take_returned(run)) is not None}
+        async for run, result in self._results([run for run in ended if run not in brought]):
+            brought[run] = read_result(result)
+        for run, returned in brought.items():
+            self._remember(self._outcomes, run, returned.outcome)
+            collected[run] = await asyncio.to_thread(write_files, run, target(run), returned.files, returned.saved)
         for run in ended:
             if run not in collected:
                 collected[run] = Collected(run_id=run, error="its result cannot be had from the workers now")
@@ -274,11 +294,19 @@ class DaskAdapter:
                 self._pushed.put_nowait(run)
 
     def _note_event(self, event: Any) -> list[str]:
-        if not isinstance(event, dict) or not isinstance(run := event.get("run_id"), str) or event.get("event") != "started":
+        if not isinstance(event, dict) or not isinstance(run := event.get("run_id"), str):
             return []
+        what, done = event.get("event"), event.get("done")
+        if what == "progress" and isinstance(done, float) and 0 <= done <= 1:
+            self._remember(self._progress, run, (done, str(event.get("message", ""))[:MAX_WORDS_CHARS]))
+            return [run]
+        if what != "started":
+            return []
+        self._progress.pop(run, None)
         known = self._executions.get(run, set())
         if isinstance(execution := event.get("execution"), str) and len(known) < 1000:
             self._remember(self._executions, run, known | {execution[:64]})
+            self._remember(self._begun_on, run, str(event.get("worker", "")))
         return [run]
 
     async def _events(self) -> AsyncIterator[Observation]:
@@ -297,8 +325,18 @@ class DaskAdapter:
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
     async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
-        """Not possible here."""
-        raise NotSupported("Dask keeps what a task prints on its worker: it cannot be followed from here")
+        """Ask the worker that executes the run. What it has printed too much of is left out: see `capture.py`."""
+        if stream not in ("stdout", "stderr"):
+            raise Refused(f"a Dask run has no {stream[:100]!r}: it has stdout and stderr")
+        states = await self._states([run_id])
+        if states[run_id] == "memory":
+            async for _, result in self._results([run_id]):
+                text = read_result(result).files.get(f"{stream}.txt", b"")
+                return Tail(data=text[offset : offset + max_bytes], offset=min(offset, len(text)), size=len(text))
+        worker = (await self._executing([run_id])).get(run_id, "") if states[run_id] == "processing" else ""
+        if "://" not in worker:
+            raise Refused("the run is not at work now")
+        return await printed(self._rpc, worker, run_id, stream, offset, max_bytes)
 
     async def ping(self) -> SchedulerIdentity:
         """Ask for identity and versions; a scheduler that hangs is found out in a few seconds."""
@@ -342,9 +380,3 @@ class DaskAdapter:
         where[run] = what
         if len(where) > REMEMBERED_RUNS:
             del where[next(iter(where))]
-
-
-def address_of(settings: AdapterSettings) -> str:
-    """Where a Dask scheduler is, as Dask writes addresses."""
-    host = settings.host if "://" in settings.host else f"tcp://{settings.host}"
-    return f"{host}:{settings.port}" if settings.port else host

@@ -49,7 +49,7 @@ class Session:
         await check_versions(self._rpc)
         try:
             async with asyncio.timeout(self._rpc.timeout_s):
-                self._stream = await Connection.open(self._rpc.address)
+                self._stream = await self._rpc.connect()
                 hello = {"op": "register-client", "client": self.client_id, "reply": False, "versions": get_versions()}
                 await self._stream.write(encode(hello))
                 started = await self._stream.read()

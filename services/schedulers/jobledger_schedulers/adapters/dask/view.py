@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from jobledger_schedulers.adapters.dask.session import check_versions
 from jobledger_schedulers.adapters.dask.wire import Rpc
 from jobledger_schedulers.adapters.port import Incompatible, Refused, SchedulerError, Unreachable
-from jobledger_schedulers.adapters.views import MAX_ROWS, VIEW_TIMEOUT_S, Finding, TaskLine, Tasks, Worker, Workers
+from jobledger_schedulers.adapters.views import MAX_ROWS, Finding, TaskLine, Tasks, Worker, Workers
 
 CLOCKS_APART_S = 30.0
 STATES = ("memory", "erred", "released", "processing", "waiting")
@@ -24,9 +24,8 @@ STATES = ("memory", "erred", "released", "processing", "waiting")
 class DaskView:
     """One Dask scheduler. See `views.WorkersView`."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        self._timeout_s = min(timeout_s, VIEW_TIMEOUT_S)
-        self._rpc = Rpc(address, self._timeout_s)
+    def __init__(self, rpc: Rpc) -> None:
+        self._timeout_s, self._rpc = rpc.timeout_s, rpc
 
     async def workers(self, limit: int = MAX_ROWS) -> Workers:
         """Its workers, by name."""

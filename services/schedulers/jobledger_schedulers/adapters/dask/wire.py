@@ -16,7 +16,7 @@ import pickletools
 import ssl
 import struct
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -172,7 +172,7 @@ class Connection:
 class Rpc:
     """Calls of a scheduler's handlers; each has a connection of its own while it lasts."""
 
-    def __init__(self, address: str, timeout_s: float, security: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: str, timeout_s: float, security: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
         self.address, self.timeout_s = address, timeout_s
         self._security = security
         self._idle: list[Connection] = []
@@ -207,7 +207,7 @@ class Rpc:
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        connection = self._idle.pop() if self._idle else await Connection.open(self.address, self._security)
+        connection = self._idle.pop() if self._idle else await self.connect()
         try:
             yield connection
         except BaseException:
@@ -218,6 +218,10 @@ class Rpc:
             await connection.close()
         else:
             self._idle.append(connection)
+
+    async def connect(self) -> Connection:
+        """A new connection, the caller's own. Raises as `Connection.open` does, and AuthenticationFailed."""
+        return await Connection.open(self.address, self._security())
 
     def forget_idle(self) -> None:
         """Let go of connections that nobody uses."""
