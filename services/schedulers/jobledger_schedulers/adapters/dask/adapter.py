@@ -325,7 +325,7 @@ class DaskAdapter:
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
         """Ask the worker that executes the run. What it has printed too much of is left out: see `capture.py`."""
         if stream not in ("stdout", "stderr"):
             raise Refused(f"a Dask run has no {stream[:100]!r}: it has stdout and stderr")
