@@ -81,6 +81,7 @@ RIGHTS: Final[dict[str, dict[str, Entry]]] = {
         **_service("schedulers"),
         "GET /schedulers": Entry(For.USERS),
         "POST /schedulers": Entry(For.ADMINS, _DASK),
+        "POST /schedulers/credentials/reseal": Entry(For.ADMINS),
         "GET /schedulers/{name}": Entry(For.USERS, missing=True),
         "PUT /schedulers/{name}": Entry(For.ADMINS, _DASK | {"name": "nothing"}, missing=True),
         "DELETE /schedulers/{name}": Entry(For.ADMINS, missing=True),
