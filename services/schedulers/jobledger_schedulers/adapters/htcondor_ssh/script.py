@@ -310,7 +310,7 @@ def submit_file(spec: RunSpec, folder: str) -> tuple[str, int]:
     in the pipe when a streaming program ends, up to 64 KiB of its last words.
     """
     there = msgspec.structs.replace(spec, input_dir=Path(folder, INPUTS))
-    made = describe(there, Path(folder, OUTPUTS), "")
+    made = describe(there, Path(folder, OUTPUTS), "", spools=False)
     description = dict(made.description)
     del description[f"My.{SUBMITTER_ATTRIBUTE}"]  # it marks what is spooled
     if made.count > 1:
