@@ -18,7 +18,7 @@ import binascii
 import re
 import shlex
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -327,8 +327,3 @@ def dag_files(spec: RunSpec) -> dict[str, str]:
         DAG_OPTIONS: " ".join(words) + "\n",
         DESCRIPTION: "".join(f"{name} = {value}\n" for name, value in description.items()),
     }
-
-
-def outputs_of(row: Mapping[str, Any]) -> Sequence[str]:
-    """Where, below `out`, the output of a job lies: nowhere deeper when its run has but one."""
-    return () if (row.get("TotalSubmitProcs") or 1) == 1 else (f"process-{row['ProcId']}",)
