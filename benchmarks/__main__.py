@@ -19,10 +19,10 @@ from rich.console import Console
 from jobledger_devstack.options import StackOptions
 from jobledger_devstack.temporary import temporary_stack
 
-from . import callbacks, condor, lists, projection, sweep, transports
+from . import callbacks, condor, dask, lists, projection, sweep, transports
 from .figures import Report, machine, memory_of, save, show
 
-ALL = frozenset({"projector", "callbacks", "memory", "transports", "lists", "sweep", "condor"})
+ALL = frozenset({"projector", "callbacks", "memory", "transports", "lists", "sweep", "condor", "dask"})
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -73,6 +73,10 @@ def main() -> None:
         ):
             endpoints = stack.endpoints()
             uvloop.run(lists.measure(report, bootstrap_servers=endpoints.kafka_bootstrap, database_url=endpoints.database_url))
+    if "dask" in what:
+        parts = frozenset({"kafka", "postgres", "dask", "services"})
+        with console.status("dask: 1000 jobs end to end ..."), temporary_stack(StackOptions(parts=parts)) as stack:
+            dask.measure(report, stack, rounds=chosen.rounds)
     show(report, console)
     save(report, RESULTS)
     console.print(f"raw figures: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
