@@ -40,6 +40,7 @@ class Report(msgspec.Struct, kw_only=True):
     """All of a run."""
 
     machine: str
+    taken: str  #: when it began
     rounds: int
     ratios: list[Ratio] = []
     notes: list[str] = []
@@ -51,9 +52,10 @@ def median(figures: Sequence[float]) -> float:
 
 
 def machine() -> str:
-    """Where this was measured."""
+    """Where this was measured, and how many processes wanted its cores before we began."""
     memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    where = f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
+    return f"{where}, Python {platform.python_version()}, load before {os.getloadavg()[0]:.1f}"
 
 
 def memory_of(process: str, pid: int) -> Memory:

@@ -96,7 +96,7 @@ def ssh_settings(stack: Stack, private_dir: Path) -> AdapterSettings:
     )
 
 
-def bindings_settings(stack: Stack, private_dir: Path) -> AdapterSettings:
+def bindings_settings(stack: Stack, private_dir: Path, identity: str = "bench") -> AdapterSettings:
     """How to reach the same pool by HTCondor's own protocol."""
     endpoints = stack.endpoints()
     host, _, port = endpoints.collector.partition(":")
@@ -106,6 +106,6 @@ def bindings_settings(stack: Stack, private_dir: Path) -> AdapterSettings:
         host=host,
         port=int(port),
         schedd_name=endpoints.schedd_name,
-        token=stack.mint_token("bench", 3600),
+        token=stack.mint_token(identity, 3600),
         private_dir=private_dir,
     )

@@ -24,7 +24,7 @@ from jobledger.compute import (
     get_scheduler,
     list_schedulers,
 )
-from jobledger.condor_job import CondorJob
+from jobledger.condor_job import CondorJob, load_condor_templates, register_condor_template
 from jobledger.condor_workflow import (
     CondorWorkflow,
     CondorWorkflowFinalNode,
@@ -77,4 +77,6 @@ __all__ = [
     "get_cluster_manager",
     "get_scheduler",
     "list_schedulers",
+    "load_condor_templates",
+    "register_condor_template",
 ]

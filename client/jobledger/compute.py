@@ -51,6 +51,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
     known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
+    max_runs: int | None = None
     health_detail: str | None = None
     secrets_set: list[str] | None = None  #: which credentials are kept there
 
@@ -90,6 +91,7 @@ class Scheduler(Looks):
         self.known_host_key = str(more.pop("known_host_key", "") or "")
         self.dashboard = str(more.pop("dashboard", "") or "")
         self.timeout_s: float | None = more.pop("timeout_s", None)
+        self.max_runs = int(more.pop("max_runs", 0) or 0)  #: how many runs it has at a time; 0: any number
         secrets = {name: more.pop(name, None) for name in SECRETS}
         self._secrets = {name: str(value) for name, value in secrets.items() if value}
         self.health, self.health_detail, self.version = "", "", ""
@@ -121,6 +123,7 @@ class Scheduler(Looks):
             "known_host_key": self.known_host_key,
             "dashboard": self.dashboard,
             "timeout_s": self.timeout_s,
+            "max_runs": self.max_runs,
             **self._secrets,
         }
         body = {name: value for name, value in body.items() if value}
@@ -141,7 +144,7 @@ class Scheduler(Looks):
     @classmethod
     def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
         """The object for a scheduler that the service has told about."""
-        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s")
+        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s", "max_runs")
         fields = {name: getattr(view, name) for name in names}
         scheduler = cls(view.name, view.type, view.host or "", connection=connection, **fields)
         scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail or "", view.version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from jobledger.file_bringer import FileBringer
 from jobledger.jobs import Job
 from jobledger.views import JobView
 
-TEMPLATES: Mapping[str, Mapping[str, str]] = {
+TEMPLATES: dict[str, Mapping[str, Any]] = {
     "base": {},
     "vanilla_base": {"universe": "vanilla"},
     "vanilla_transfer_files": {"universe": "vanilla"},
     "vanilla_nfs": {"universe": "vanilla"},
 }
 """condorpy's templates as submit commands. The rest of them (file transfer, folders, logs) Jobledger does for every job."""
+BUILT_IN = frozenset(TEMPLATES)
 
 _ALWAYS_SO: Mapping[str, frozenset[str]] = {
     "should_transfer_files": frozenset({"yes"}),
@@ -38,11 +40,36 @@ _SPEC_FIELDS = {
 Value = str | int | float | bool
 
 
-def condor_template(name: str) -> dict[str, str]:
+def condor_template(name: str) -> dict[str, Any]:
     """The submit commands of a template. Raises ValueError for a name that there is not, where condorpy would silently take another."""
     if name not in TEMPLATES:
         raise ValueError(f"there is no template {name!r}; there are {', '.join(TEMPLATES)}")
     return dict(TEMPLATES[name])
+
+
+def register_condor_template(name: str, attributes: Mapping[str, Any], *, base: str = "base") -> None:
+    """Let `condorpy_template_name=name` mean these submit commands, over those of the template `base`, in this program from now on.
+
+    The names that are built in stay what they are: another meaning under the same name would surprise everybody else's code.
+    Raises ValueError.
+    """
+    if name in BUILT_IN:
+        raise ValueError(f"{name!r} is built in and cannot be given another meaning")
+    CondorAttributes(attributes=attributes)  # whatever cannot be a submit command is refused here, not when a job is made of it
+    TEMPLATES[name] = {**condor_template(base), **attributes}
+
+
+def load_condor_templates(file: str | Path) -> list[str]:
+    """Register the templates of a TOML file, one table each; `base` in it names the template that it adds to. Returns their names.
+
+    Raises OSError, ValueError and TypeError for what is no such file.
+    """
+    tables = tomllib.loads(Path(file).read_text())
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise TypeError(f"{file}: {name!r} is no table of submit commands")
+        register_condor_template(name, {key: value for key, value in table.items() if key != "base"}, base=str(table.get("base", "base")))
+    return list(tables)
 
 
 class CondorAttributes:

@@ -23,6 +23,7 @@ from jobledger.condor_job import CondorAttributes, condor_template
 from jobledger.errors import NotFound
 from jobledger.file_bringer import FileBringer
 from jobledger.jobs import Job
+from jobledger.tailing import tail_node
 from jobledger.views import JobView
 
 TYPES = ("JOB", "SUBDAG", "SPLICE", "FINAL")
@@ -278,6 +279,13 @@ class CondorWorkflow(FileBringer, Nodes, Job):
         query = {"status": [text for text in statuses if text], "run": run, "limit": None}
         found = self._connection.jobs.pages(f"/jobs/{self._id()}/nodes", {k: v for k, v in query.items() if v}, limit=limit)
         return [msgspec.convert(item, NodeView, strict=False) for item in found]
+
+    def tail_node(self, name: str, stream: str = "stdout", offset: int = 0) -> Iterator[bytes]:
+        """Pieces of what a node has written so far, while the workflow runs; from `offset` (bytes) on.
+
+        Raises `Refused` when the node is not at work, and by HTCondor's own protocol also when it has ended: `node_logs` has it later.
+        """
+        return tail_node(self, self._connection, name, stream, offset)
 
     def node_logs(self, name: str, run: int | None = None) -> dict[str, str]:
         """What a node has written in a run that is over: its `stdout`, `stderr` and HTCondor's `log`; what there is not is left out.

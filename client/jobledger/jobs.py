@@ -67,12 +67,10 @@ class Job(TethysNames):
         process_results_function: str | Callable[..., Any] | None = None,
     ) -> None:
         self.name, self.label, self.user, self.description = name, label, user, description
-        self.groups = list(groups)
-        self.extended_properties: dict[str, Any] = dict(extended_properties or {})
+        self.groups, self.extended_properties = list(groups), dict(extended_properties or {})
         self.scheduler: Any = scheduler
         self._process_results_function = processing.path_of(process_results_function)
-        self.view = JobView()
-        self._connection = connection
+        self.view, self._connection = JobView(), connection
         self.idempotency_key = str(uuid.uuid4())  #: of its creation
         self._saved_body: dict[str, Any] = {}
 
@@ -276,10 +274,7 @@ class Job(TethysNames):
         return files.chunks(self._connection.jobs, self._id(), path)
 
     def tail(self, stream: str = "stdout", *, follow: bool = False, process: int = 0, offset: int = 0) -> Iterator[bytes]:
-        """What the current run has written to `stdout` or `stderr` so far, in pieces; with `follow` until it is over.
-
-        Of a run with several processes, one: `process`, from 0.
-        """
+        """What the current run, or one of its processes, has written so far, in pieces; with `follow` until it is over."""
         return tail(self, self._connection, stream=stream, follow=follow, process=process, offset=offset)
 
     # --- inside -----------------------------------------------------------------------------------------------------------------

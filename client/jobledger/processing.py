@@ -160,11 +160,23 @@ class Claim:
 
 
 def claim_results(
-    connection: Connection, label: str, *, worker: str, job_id: str = "", limit: int = 1, lease_s: float = LEASE_S, wait_s: float = 0.0
+    connection: Connection,
+    label: str,
+    *,
+    worker: str,
+    user: str = "",
+    job_id: str = "",
+    limit: int = 1,
+    lease_s: float = LEASE_S,
+    wait_s: float = 0.0,
 ) -> list[Claim]:
-    """Claim results that wait, and wait for some for so long. Raises as the connection does; what was lost on its way comes again."""
-    body = {"label": label, "worker": worker, "limit": limit, "lease_s": lease_s, "wait_s": wait_s}
-    answer = connection.jobs.post("/jobs/processing/claims", {**body, "job_id": job_id} if job_id else body)
+    """Claim results that wait (only of that user's jobs, or of that one job), and wait for some for so long.
+
+    Raises as the connection does; what was lost on its way comes again.
+    """
+    narrowed = {name: value for name, value in (("user", user), ("job_id", job_id)) if value}
+    body = {"label": label, "worker": worker, "limit": limit, "lease_s": lease_s, "wait_s": wait_s, **narrowed}
+    answer = connection.jobs.post("/jobs/processing/claims", body)
     return [Claim(item, connection, worker) for item in answer["items"]]
 
 

@@ -64,9 +64,23 @@ def tail(
         sleep(POLL_S)
 
 
-def _piece(connection: Connection, scheduler: str, run_id: str, stream: str, process: int, offset: int) -> tuple[bytes, int, int]:
+def tail_node(job: Job, connection: Connection, node: str, stream: str = "stdout", offset: int = 0) -> Iterator[bytes]:
+    """Pieces of what a node of a workflow's current run, which is not over, has written so far. Raises `Refused` when it does not run."""
+    if stream not in STREAMS:
+        raise InvalidArgument(f"a node writes to {' and '.join(STREAMS)}, not to {stream!r}")
+    while True:
+        piece, start, size = _piece(connection, str(job.view.scheduler), str(job.run_id), stream, 0, offset, node)
+        yield piece
+        offset = start + len(piece)
+        if not piece or offset >= size:
+            return
+
+
+def _piece(
+    connection: Connection, scheduler: str, run_id: str, stream: str, process: int, offset: int, node: str = ""
+) -> tuple[bytes, int, int]:
     """A piece, where it begins, and how much there is."""
-    query = {"stream": stream, "offset": offset, "process": process}
+    query = {"stream": stream, "offset": offset, "process": process, **({"node": node} if node else {})}
     answer = connection.schedulers.request("GET", f"/schedulers/{scheduler}/runs/{run_id}/output", params=query)
     return answer.content, int(answer.headers["jobledger-offset"]), int(answer.headers["jobledger-size"])
 

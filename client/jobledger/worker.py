@@ -38,8 +38,8 @@ log = logging.getLogger("jobledger.worker")
 class Worker:
     """Processes the results of one app's jobs (`label`), as many at a time as `concurrency` says.
 
-    Functions that the worker's own user named are run. With `allow`, only those in these packages are, whoever named them: an
-    administrator's worker, which is given everybody's jobs, needs that. `import_paths` are where the app's code is.
+    It takes the jobs that its key's own user owns, and runs what that user named. With `allow` it takes those of all owners that the key
+    may change (an administrator's: all), and runs functions in these packages only. `import_paths` are where the app's code is.
     """
 
     def __init__(
@@ -118,14 +118,15 @@ class Worker:
     def _claim(self, wait_s: float) -> list[Claim]:
         if not self._user:
             self._user = str(self.connection.jobs.get("/jobs/whoami")["user"])
-        return claim_results(self.connection, self.label, worker=self.name, lease_s=self._lease_s, wait_s=wait_s)
+        user = "" if self._allow else self._user
+        return claim_results(self.connection, self.label, worker=self.name, user=user, lease_s=self._lease_s, wait_s=wait_s)
 
     def _process(self, claim: Claim) -> None:
         job, path = claim.view, claim.view.process_results_function
         what = f"the results of {job.name} (run {claim.run} of {job.id})"
         log.info("Processing %s with %s, attempt %d", what, path, claim.attempt)
         began = time.monotonic()
-        refusal = self._refusal(path, job.user)
+        refusal = self._refusal(path)
         outcome = Outcome(error=refusal) if refusal else self._run(claim, path)
         if outcome is None:
             log.warning("Left %s: %s", what, "ending at once" if self._aborted.is_set() else "they are not ours any more")
@@ -133,7 +134,7 @@ class Worker:
         took_s = time.monotonic() - began
         try:
             if outcome.error:
-                after = claim.failed(outcome.error, outcome.traceback, hopeless=bool(refusal))
+                after = claim.failed(outcome.error, outcome.traceback)
                 self._count(failed=1)
                 log.error("Failed on %s after %.1f s: %s%s", what, took_s, outcome.error, _prospect(after))
             else:
@@ -145,16 +146,12 @@ class Worker:
         except ApiError as error:
             log.warning("What came of %s counts no more: %s", what, error)
 
-    def _refusal(self, path: str, owner: str) -> str:
-        """Why this worker does not run a function; empty when it does."""
+    def _refusal(self, path: str) -> str:
+        """Why this worker does not run a function; empty when it does. Another worker of the app may."""
         module = module_of(path)
-        if self._allow:
-            if any(module == package or module.startswith(f"{package}.") for package in self._allow):
-                return ""
-            return f"the worker of {self.label} runs functions in {', '.join(self._allow)} only, and {path} is elsewhere"
-        if owner == self._user:
+        if not self._allow or any(module == package or module.startswith(f"{package}.") for package in self._allow):
             return ""
-        return f"{path} was named by {owner}, and the worker of {self.label} runs only what {self._user} names: start it with --allow"
+        return f"this worker of {self.label} runs functions in {', '.join(self._allow)} only, and {path} is elsewhere"
 
     def _run(self, claim: Claim, path: str) -> Outcome | None:
         """Call the function in a child. None when the claim was lost meanwhile, or we are to end at once."""

@@ -65,7 +65,8 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def recorded_at(self) -> datetime:
         """When the log got it; a timestamp that is no time (-1: none) is brought to the nearest that is."""
-        return _EPOCH + timedelta(milliseconds=min(max(self.timestamp_ms, 0), _LAST_MS))
+        ms = self.timestamp_ms
+        return _EPOCH + timedelta(0, 0, 0, ms if 0 <= ms <= _LAST_MS else min(max(ms, 0), _LAST_MS))
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +195,8 @@ def time_from_text(text: str) -> datetime | None:
         if match["second"] == "60":
             start, end = match.span("second")
             return datetime.fromisoformat(f"{text[:start]}59{text[end:]}".upper()).astimezone(UTC) + timedelta(seconds=1)
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        time = datetime.fromisoformat(text.upper())
+        return time if time.tzinfo is UTC else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
@@ -229,17 +231,23 @@ def _attributes(record: Record) -> tuple[dict[str, str], dict[str, str], bytes]:
     """Return the attributes that we know, the others, and the data's bytes, whichever content mode they came in."""
     known: dict[str, str] = {}
     extensions: dict[str, str] = {}
-    for header, raw in record.headers:
-        attributes, name = known, _HEADERS.get(header, "")
-        if not name:
-            name = _attribute_name(header)
-            if not name:
+    header = ""
+    try:  # one for all, and no call for each: this loop is a tenth of what folding an event costs
+        for header, raw in record.headers:
+            attributes, name = known, _HEADERS.get(header)
+            if name is None:
+                name = _attribute_name(header)
+                if not name:
+                    continue
+                attributes = known if f"ce_{name}" in _HEADERS or name == "content-type" else extensions
+            if raw is None:  # null is absent, and the last one counts
+                attributes.pop(name, None)
                 continue
-            attributes = known if f"ce_{name}" in _HEADERS or name == "content-type" else extensions
-        if raw is None:  # null is absent, and the last one counts
-            attributes.pop(name, None)
-            continue
-        attributes[name] = _check_attribute(header, raw)
+            attributes[name] = text = raw.decode()
+            if "\0" in text or len(raw) > MAX_ATTRIBUTE_BYTES:
+                raise _bad_attribute(header, text)
+    except UnicodeDecodeError:
+        raise InvalidEvent(Invalid.NOT_UTF8, f"{header!r} is not UTF-8") from None
     value = record.value or b""
     content_type = known.pop("content-type", None)
     media_type = known.get("datacontenttype", "") if content_type is None else content_type
@@ -263,14 +271,9 @@ def _attribute_name(header: str) -> str:
     return name if name != lower and name != "data" and _ATTRIBUTE.match(name) else ""
 
 
-def _check_attribute(name: str, raw: bytes) -> str:
-    if b"\0" in raw or len(raw) > MAX_ATTRIBUTE_BYTES:
-        what = "a NUL character" if b"\0" in raw else f"more than {MAX_ATTRIBUTE_BYTES} bytes"
-        raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"{name!r} holds {what}")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise InvalidEvent(Invalid.NOT_UTF8, f"{name!r} is not UTF-8") from None
+def _bad_attribute(name: str, text: str) -> InvalidEvent:
+    what = "a NUL character" if "\0" in text else f"more than {MAX_ATTRIBUTE_BYTES} bytes"
+    return InvalidEvent(Invalid.NOT_CLOUDEVENT, f"{name!r} holds {what}")
 
 
 def _structured(value: bytes) -> tuple[dict[str, str], dict[str, str], bytes]:
@@ -294,8 +297,10 @@ def _structured(value: bytes) -> tuple[dict[str, str], dict[str, str], bytes]:
             continue
         if name in _CORE and not isinstance(given, str):
             raise InvalidEvent(Invalid.NOT_CLOUDEVENT, f"{name} is not a string")
-        text = given.encode() if isinstance(given, str) else msgspec.json.encode(given)
-        (known if name in _KNOWN else extensions)[name] = _check_attribute(name, text)
+        text = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+        if "\0" in text or len(text.encode()) > MAX_ATTRIBUTE_BYTES:
+            raise _bad_attribute(name, text)
+        (known if name in _KNOWN else extensions)[name] = text
     return known, extensions, raw
 
 

@@ -148,6 +148,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         known_host_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHDf8voJ1dRClXfBVEIBBpCNDLEc+3LvsJYiWxTfEErN",
         dashboard="https://pool.example.org/",
         timeout_s=30.0,
+        max_runs=1000,
     ),
     s.SchedulerChanged(
         name="pool-1",
@@ -160,6 +161,7 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         known_host_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHDf8voJ1dRClXfBVEIBBpCNDLEc+3LvsJYiWxTfEErN",
         dashboard="https://pool.example.org/",
         timeout_s=10.0,
+        max_runs=2000,
     ),
     s.SchedulerRemoved(name="pool-1", reason="replaced"),
     s.SchedulerHealthChanged(name="pool-1", health="up", detail="3 slots", version="25.0.0"),

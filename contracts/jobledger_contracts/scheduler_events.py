@@ -28,6 +28,7 @@ class SchedulerDescription(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     known_host_key: Annotated[str, Meta(max_length=8192)] = ""  #: ssh: the server's public keys, one a line; public, not secret
     dashboard: Text = ""  #: Dask: where people look
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+    max_runs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  #: how many runs of ours it has at a time; 0: any number
 
 
 class SchedulerRegistered(SchedulerDescription, frozen=True, kw_only=True, omit_defaults=True):

@@ -25,6 +25,8 @@ PUBLISH_TIMEOUT_S: Final = 10.0
 PING_TIMEOUT_S: Final = 2.0
 LEADERS_TIMEOUT_S: Final = 15.0
 
+_ACKNOWLEDGED: Final = metrics.PUBLISHED.labels("acknowledged")  # found once, because labels are slow to find
+
 log = structlog.get_logger(__name__)
 
 
@@ -89,7 +91,7 @@ class KafkaBus:
         except Exception as error:
             metrics.PUBLISHED.labels(type(error).__name__).inc(len(events))
             raise
-        metrics.PUBLISHED.labels("acknowledged").inc(len(events))
+        _ACKNOWLEDGED.inc(len(events))
         return positions
 
     async def _publish(self, *events: Event) -> list[Position]:

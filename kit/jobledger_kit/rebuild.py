@@ -79,6 +79,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         """The store of the rebuilt rows."""
         return await self.store.open(self.database_url, schema=self.rebuilt, max_size=2)
 
+    def uncompared(self, table: str) -> tuple[str, ...]:
+        """The columns of a table that are not from the log."""
+        return _NOT_COMPARED.get(table) or self.store.uncompared.get(table, ())
+
     @property
     def tables(self) -> tuple[str, ...]:
         return (*LEDGER_TABLES, *self.store.projected)
@@ -269,10 +273,10 @@ async def _checkpoints(connection: Connection, source: Source, schema: str, *, l
 async def _rows(connection: Connection, source: Source, schema: str, table: str) -> AsyncIterator[Row]:
     """A table's rows in the order of their keys. One without a primary key is its own key."""
     columns = [row["name"] for row in await connection.fetch(_sql("key_columns"), f'"{schema}"."{table}"')]
-    left_out = "".join(f" - '{name}'" for name in _NOT_COMPARED.get(table, ()))
+    left_out = "".join(f" - '{name}'" for name in source.uncompared(table))
     content = f"(to_jsonb(t){left_out})::text" if left_out else "t::text"
     key = f"""concat_ws(' ', {", ".join(f't."{name}"::text' for name in columns)})""" if columns else content
-    query = _sql("rows", schema=schema, table=table, key=key, content=content, idle=source.store.idle_rows.get(table, "false"))
+    query = _sql("rows", schema=schema, table=table, key=key, content=content)
     async for row in connection.cursor(query, prefetch=PREFETCH_ROWS):
         yield row["key"], row["digest"]
 

@@ -29,6 +29,11 @@ class Sealer:
         self._current = bytes.fromhex(ring.current.id)
         self._ciphers = {bytes.fromhex(key.id): AESGCM(key.material) for key in ring.accepted.values()}
 
+    @property
+    def key_id(self) -> str:
+        """Which key seals now."""
+        return self._current.hex()
+
     def seal(self, plain: bytes, context: str) -> bytes:
         """Encrypt for one context."""
         header, nonce = _FORMAT + self._current, secrets.token_bytes(_NONCE_BYTES)

@@ -56,7 +56,7 @@ class LedgerStore:
     package: ClassVar[str | None] = None  #: the package with the service's `migrations/`
     projected: ClassVar[tuple[str, ...]] = ()  #: the service's tables that are made from the log alone, and can be made again
     kept: ClassVar[tuple[str, ...]] = ()  #: its other tables: what no log holds
-    idle_rows: ClassVar[Mapping[str, str]] = {}  #: table -> condition of rows that say nothing, such as counts of none
+    uncompared: ClassVar[Mapping[str, tuple[str, ...]]] = {}  #: projected table -> those of its columns that are not from the log
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool

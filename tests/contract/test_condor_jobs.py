@@ -116,6 +116,24 @@ class CondorSuite:
         finally:
             await adapter.close()
 
+    async def test_output_that_is_missing_holds_the_run_with_the_reason(self) -> None:
+        seen = await self.seen(self.spec(executable="/bin/true", output_files=["never.txt"]), status=Status.PAUSED)
+        assert seen.message.startswith("held because its output files could not be brought back")
+        assert "never.txt" in seen.message
+        assert "[hold code 12" in seen.message
+
+    async def test_a_disk_that_is_full_is_the_programs_error_and_its_words_come_home(self) -> None:
+        spec = self.spec(executable="/bin/sh", arguments=["-c", "dd if=/dev/zero of=/dev/full bs=1k count=1"])
+        seen = await self.seen(spec, status=Status.ERROR, results_ready=True)
+        assert seen.exit_code == 1
+        assert "No space left on device" in (self.folder / "out/stderr.txt").read_text()
+
+    async def test_a_limit_on_the_disk_ends_the_program_by_its_signal(self) -> None:
+        script = "ulimit -c 0; ulimit -f 8; exec dd if=/dev/zero of=big bs=1k count=100"
+        seen = await self.seen(self.spec(executable="/bin/bash", arguments=["-c", script]), status=Status.ERROR, results_ready=True)
+        assert (seen.exit_code, seen.exit_signal) == (None, 25)
+        assert "SIGXFSZ" in seen.message
+
     async def test_processes_that_differ_are_counted_and_keep_their_output_apart(self) -> None:
         spec = self.spec(executable="/bin/sh", arguments=["-c", "echo $(Process); exit $(Process)"], num_jobs=2)
         seen = await self.seen(spec, status=Status.VARIOUS_COMPLETE, results_ready=True)
@@ -135,6 +153,13 @@ class TestThroughBindings(CondorSuite):
 
 class TestBySsh(CondorSuite):
     """An account at the access point."""
+
+    async def test_processes_are_made_a_few_at_a_time_and_the_run_ends_with_the_last(self) -> None:
+        attributes = {"max_materialize": 2}
+        spec = self.spec(executable="/bin/sh", arguments=["-c", "echo $(Process)"], num_jobs=5, attributes=attributes)
+        seen = await self.seen(spec, status=Status.COMPLETE, results_ready=True)
+        assert seen.message.startswith("5 processes: 5 Complete")
+        assert (self.folder / "out/process-4/stdout.txt").read_text() == "4\n"
 
     @pytest.fixture(autouse=True)
     def bench(self, access_point: Stack, tmp_path: Path) -> None:

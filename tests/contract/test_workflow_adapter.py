@@ -16,7 +16,7 @@ from jobledger_contracts.nodes import Node, fold_nodes
 from jobledger_contracts.statuses import TERMINAL, Status
 from jobledger_devstack import Stack
 from jobledger_schedulers.adapters import open_adapter
-from jobledger_schedulers.adapters.port import Collected, Handle, Observation, RunSpec, SchedulerAdapter, SubmitRefused
+from jobledger_schedulers.adapters.port import Collected, Handle, Observation, Refused, RunSpec, SchedulerAdapter, SubmitRefused, Tail
 from jobledger_schedulers.workflows import earlier
 from tests.contract.test_scheduler_adapter import new_run
 from tests.support.access_point import folders, ssh_settings
@@ -187,6 +187,30 @@ class WorkflowSuite:
             await wait(ended, 60, 0.2)
         finally:
             await self.close()
+
+    async def test_what_a_node_writes_can_be_read_while_it_runs(self) -> None:
+        spec = self.spec(node("speaks", program="speak.sh"), node("waits", "speaks"))
+        (self.folder / "speak.sh").write_text("#!/bin/sh\necho 0123456789; exec sleep 120\n")
+        read: list[Tail] = []
+
+        async def spoken() -> bool:
+            try:
+                read[:] = [await self.adapter.tail(spec.run_id, "stdout", 2, 4, node="speaks")]
+            except Refused:
+                return False
+            return bool(read[0].data)
+
+        try:
+            await self.hand_over(spec)
+            wait: Any = eventually_async
+            await wait(spoken, 60, 0.5)
+            for name in ("waits", "nobody", '" || true || "', "../../x"):
+                with pytest.raises(Refused):
+                    await self.adapter.tail(spec.run_id, "stdout", 0, 4, node=name)
+            await self.adapter.stop([spec.run_id], "enough")
+        finally:
+            await self.close()
+        assert (read[0].data, read[0].offset, read[0].size) == (b"2345", 2, 11)
 
     async def test_a_node_can_end_the_whole_workflow_with_a_result_of_its_own(self) -> None:
         spec = self.spec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -310,15 +311,23 @@ def nodes(connection: Connection, job_id: str, status: tuple[str, ...], run: int
 @click.argument("node")
 @click.option("--only", type=click.Choice(["stdout", "stderr", "log"]), help="This one alone, as it is.")
 @click.option("--run", type=click.IntRange(min=1), help="Of this run; without it of the current one.")
+@click.option("--live", is_flag=True, help="What a node that is at work now has written so far: stdout, or with --only stderr that.")
 @connected
-def node_logs(connection: Connection, job_id: str, node: str, only: str | None, run: int | None) -> None:
+def node_logs(connection: Connection, job_id: str, node: str, only: str | None, run: int | None, live: bool) -> None:
     """Print what a node of a workflow has written: stdout, stderr and HTCondor's log.
 
-    They are brought back when the run is over.
+    They are brought back when the run is over; before, --live reads where the node runs.
     """
     job = find(connection, job_id)
     if not isinstance(job, CondorWorkflow):
         raise click.UsageError(f"a {job.job_type} job has no nodes: CONDORWORKFLOW jobs have")
+    if live:
+        if run is not None or only == "log":
+            raise click.UsageError("--live reads stdout or stderr of the current run")
+        for piece in job.tail_node(node, only or "stdout"):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
     try:
         texts = job.node_logs(node, run)
     except KeyError:

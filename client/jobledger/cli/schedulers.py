@@ -108,6 +108,7 @@ def show(connection: Connection, name: str, machine: bool) -> None:
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True, max=3600), help="Seconds for one call.")
+@click.option("--max-runs", type=click.IntRange(0, 1_000_000), default=0, help="How many runs it has at a time; 0: any number.")
 @click.option("--replace", is_flag=True, help="Change the one of this name if there is one; credentials that are not given stay.")
 @connected
 def register(connection: Connection, name: str, type_: str, host: str, replace: bool, **asked: Any) -> None:
@@ -154,6 +155,25 @@ def remove(connection: Connection, name: str, force: bool) -> None:
     """Take a scheduler out of the registry."""
     connection.schedulers.delete(f"/schedulers/{name}", {"force": "true"} if force else None)
     click.echo(f"{name} removed")
+
+
+@schedulers.command("rotate-keys")
+@as_json
+@connected
+def rotate_keys(connection: Connection, machine: bool) -> None:
+    """Seal all kept credentials under the service's current key, so that the previous one can be thrown away.
+
+    Exit code 1 when some cannot be opened with any key that is there.
+    """
+    item = connection.schedulers.post("/schedulers/credentials/reseal")
+    if machine:
+        dump(item)
+    else:
+        click.echo(f"key {item['key_id']}: {len(item['resealed'])} sealed anew, {len(item['current'])} were already")
+        for name in item["unreadable"]:
+            click.echo(f"{name}: no key opens its credentials; register it again", err=True)
+    if item["unreadable"]:
+        raise click.exceptions.Exit(1)
 
 
 def _show_check(item: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ FAILED = 8
     help="A folder with the app's code, beside the current one; may be given again.",
 )
 @click.option(
-    "--allow", multiple=True, metavar="PACKAGE", help="Run only functions of this package, whoever named them; may be given again."
+    "--allow", multiple=True, metavar="PACKAGE", help="Take all owners' jobs, and run only functions of this package; may be given again."
 )
 @click.option("--concurrency", "-c", type=click.IntRange(1, 64), default=1, show_default=True, help="How many at a time.")
 @click.option("--once", is_flag=True, help="End when nothing is due any more.")
@@ -65,7 +65,8 @@ def worker(
     Jobs that name a process_results_function are Results-Ready when their run has ended well, and Complete when this has called it with
     the job. Each call is a process of its own. What fails is tried again, and is an error in the end, with its traceback in the history.
 
-    Without --allow, only functions that the API key's own user named are run.
+    Without --allow, only jobs that the API key's own user owns are taken. With it, those of all owners that the key may change (an
+    administrator's key: all), but no function outside of the packages is run.
 
     A first SIGTERM or SIGINT lets what runs end; a second one ends it, too: then it is tried again later. With --once the exit code is 8
     when something failed.

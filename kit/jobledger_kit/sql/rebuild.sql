@@ -1,5 +1,5 @@
--- Schemas and tables cannot be parameters: {live}, {rebuilt}, {before}, {schema}, {table} and the like are put in by rebuild.py: names and
--- conditions that stand in our own code.
+-- Schemas and tables cannot be parameters: {live}, {rebuilt}, {before}, {schema}, {table} and the like are put in by rebuild.py: names that stand
+-- in our own code.
 
 -- name: key_columns
 -- The columns of a table's primary key, in their order; none when it has no such key.
@@ -31,7 +31,7 @@ where d.consumer = $1;
 
 -- name: rows
 -- The rows of a table in the order of their keys, each with a digest of all that is to be the same.
-select {key} collate "C" as key, md5({content}) as digest from "{schema}"."{table}" as t where not ({idle}) order by 1, 2;
+select {key} collate "C" as key, md5({content}) as digest from "{schema}"."{table}" as t order by 1, 2;
 
 -- name: begin_anew
 -- Makes a schema empty.

@@ -24,6 +24,7 @@ from jobledger_kit.http import (
     Allow,
     decode_json,
     faults,
+    header_values,
     json_response,
     operation,
     principal_of,
@@ -137,7 +138,7 @@ class CallbackRoutes:
 
 async def read_report(request: Request) -> StatusReport:
     """Read a callback's body: JSON, a form, or nothing at all. Raises InvalidRequest, UnsupportedMedia, TooLarge."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = "".join(header_values(request, b"content-type")[:1]).partition(";")[0].strip().lower()
     body = await read_body(request)
     if not body:
         return _NOTHING

@@ -208,6 +208,7 @@ class ClaimBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     label: Name  #: the app's
     worker: WorkerName = ""  #: what the history is to call it
     job_id: JobId | None = None  #: only this job's
+    user: Name | None = None  #: only of jobs that this user owns; absent: of all that you may change
     limit: Annotated[int, Meta(ge=1, le=100)] = 1
     lease_s: LeaseSeconds = 60.0  #: when the worker is not heard of for so long, another one gets them
     wait_s: Annotated[float, Meta(ge=0, le=60)] = 0.0  #: how long to wait when there are none

@@ -68,7 +68,9 @@ class Processing:
 
     async def claim(self, body: ClaimBody, caller: Caller) -> list[Given]:
         """Lease what is due among the jobs that the caller may change, and state each attempt. Raises Unavailable."""
-        owner = None if caller.viewer.admin else caller.viewer.user
+        owner = body.user if caller.viewer.admin else caller.viewer.user
+        if body.user is not None and owner != body.user:
+            return []  # others' jobs do not exist for this caller
         caller = msgspec.structs.replace(caller, idempotency_key="")
         claims = await self._leases.claim_results(body.label, owner, body.job_id, body.limit, body.lease_s)
         given: list[Given] = []

@@ -30,6 +30,7 @@ from jobledger_kit.errors import (
 from jobledger_kit.http import (
     classify,
     etag,
+    header_values,
     is_known,
     json_response,
     not_modified,
@@ -291,7 +292,7 @@ def viewer_of(principal: Principal) -> Viewer:
 def caller_of(request: Request) -> Caller:
     """On whose behalf a request comes. Raises InvalidRequest for two Idempotency-Keys."""
     principal = principal_of(request)
-    keys = request.headers.getlist("idempotency-key")
+    keys = header_values(request, b"idempotency-key")
     if len(keys) > 1:
         raise InvalidRequest(errors=[FieldError("Idempotency-Key", "given more than once")])
     return Caller(

@@ -59,8 +59,8 @@ class JobsStore(LedgerStore):
 
     schema = "jobs"
     package = "jobledger_jobs"
-    projected = ("jobs", "job_groups", "job_nodes", "job_search", "job_counts", "history", "schedulers")
-    idle_rows: ClassVar[Mapping[str, str]] = {"job_counts": "jobs = 0"}
+    projected = ("jobs", "job_groups", "job_nodes", "job_search", "job_counts", "history", "schedulers", "results_processing")
+    uncompared: ClassVar[Mapping[str, tuple[str, ...]]] = {"results_processing": ("due_at",)}
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)

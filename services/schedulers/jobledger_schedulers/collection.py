@@ -72,9 +72,12 @@ class Collection:
         targets = {e.run.run_id: lane.staging.output_folder(e.run.run_id, jobs[e.run.run_id], e.run.run) for e in endings}
         lane.guard()
         collected = await self._fetch(list(targets), targets)
-        for ending in endings:
-            run_id = ending.run.run_id
-            await self._finish(ending, jobs[run_id], targets[run_id], collected.get(run_id))
+        ends = ((ending, ending.run.run_id) for ending in endings)
+        finished = (self._finish(ending, jobs[run_id], targets[run_id], collected.get(run_id)) for ending, run_id in ends)
+        # Together: each waits for the log and the database, which take many at once.
+        for outcome in await asyncio.gather(*finished, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         return True
 
     async def _fetch(self, run_ids: Sequence[str], targets: dict[str, Path]) -> dict[str, Collected]:

@@ -77,6 +77,7 @@ class Lane:
     clock: Clock
     settings: SchedulersSettings
     staging: Staging
+    max_runs: int = 0  #: how many runs the scheduler has at a time; 0: any number
     held_until: float = 0.0  #: on the monotonic clock: until then no other instance takes the lane over
     work: Signal = field(default_factory=Signal)  #: there may be effects to carry out
     look: Signal = field(default_factory=Signal)  #: something may have changed at the scheduler

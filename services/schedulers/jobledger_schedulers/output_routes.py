@@ -33,6 +33,7 @@ class OutputQuery(Input, frozen=True, kw_only=True):
     offset: Annotated[int, Meta(ge=0, le=2**53, description="bytes from the beginning")] = 0
     max_bytes: Annotated[int, Meta(ge=1, le=MAX_BYTES)] = 65_536
     process: Annotated[int, Meta(ge=0, le=99_999, description="of a run with several: which, from 0")] = 0
+    node: Annotated[str, Meta(max_length=1000, description="of a workflow: which node's; without it the workflow's own")] = ""
 
 
 class OutputRoutes:
@@ -63,7 +64,7 @@ class OutputRoutes:
         await self._may_be_read(scheduler, run_id, principal)
         async with self._inspection.work(scheduler, frank=principal.admin) as adapter:
             try:
-                tail = await adapter.tail(run_id, query.stream, query.offset, query.max_bytes, query.process)
+                tail = await adapter.tail(run_id, query.stream, query.offset, query.max_bytes, query.process, query.node)
             except NotSupported as error:
                 raise Unprocessable(str(error)) from error
             except Refused as error:

@@ -67,6 +67,14 @@ insert into credentials (scheduler, revision, fields, sealed) values ($1, $2, $3
 on conflict (scheduler) do update set
     revision = excluded.revision, fields = excluded.fields, sealed = excluded.sealed, changed_at = now();
 
+-- name: all_credentials
+-- What is sealed for every scheduler.
+select scheduler, sealed from credentials order by scheduler;
+
+-- name: reseal
+-- Puts the same credentials there under another key, unless they were changed in between; what was made for them stays good.
+update credentials set sealed = $3 where scheduler = $1 and sealed = $2 returning scheduler;
+
 -- name: credentials
 -- The sealed credentials of a scheduler.
 select revision, fields, sealed from credentials where scheduler = $1;
@@ -78,6 +86,10 @@ delete from credentials where scheduler = $1;
 -- name: count_live_runs
 -- How many runs a scheduler has that are not reported to be over.
 select count(*) from runs where scheduler = $1 and phase <> 'ended';
+
+-- name: count_placed_runs
+-- How many runs a scheduler has, or may have, that have not ended there.
+select count(*) from runs where scheduler = $1 and (phase = 'placed' or (phase = 'asked' and submit_begun_at is not null));
 
 -- name: lanes_with_work
 -- The schedulers that have runs to look after, or effects to carry out.

@@ -186,6 +186,7 @@ class Reconciler:
             clock=self._clock,
             settings=self._settings,
             staging=self._staging,
+            max_runs=row.state.max_runs,
             held_until=held_until,
         )
         task = asyncio.create_task(self._work_on(lane, row.state), name=f"lane {name}")

@@ -19,7 +19,7 @@ from jobledger_contracts.scheduler_events import SchedulerChanged, SchedulerDesc
 from jobledger_contracts.topics import SCHEDULERS
 from jobledger_kit.bus import Bus
 from jobledger_kit.clock import Clock
-from jobledger_kit.errors import Conflict, FieldError, InvalidRequest, NotFound, Unavailable
+from jobledger_kit.errors import CannotOpen, Conflict, FieldError, InvalidRequest, NotFound, Unavailable
 from jobledger_kit.positions import Positions
 
 from .adapters.htcondor_ssh.host_keys import ShownKey, host_keys
@@ -28,9 +28,9 @@ from .domain.reports import HEALTH_SOURCE
 from .first_aid import FirstAid
 from .store import SchedulerRow, SchedulersStore
 from .vault import FIELDS, Credentials, Vault
-from .views import CheckView, SchedulerBody
+from .views import CheckView, ResealView, SchedulerBody
 
-RESERVED: Final = frozenset({"health", "metrics", "openapi.json", "dead-letters", "settings"})
+RESERVED: Final = frozenset({"health", "metrics", "openapi.json", "dead-letters", "settings", "credentials"})
 """Names that paths of our own have."""
 
 Alone = Callable[[str], AbstractAsyncContextManager[None]]
@@ -132,6 +132,22 @@ class Registry:
         """Contact a scheduler now, step by step, over connections of its own. Raises NotFound, CannotOpen."""
         row = await self.get(name)
         return await self._first_aid.check(row.state, await self._kept(name))
+
+    async def reseal(self) -> ResealView:
+        """Seal all credentials under the current key; those that no key of ours opens are named, and stay as they are."""
+        view = ResealView(key_id=self._vault.key_id)
+        for name, before in (await self._store.all_credentials()).items():
+            try:
+                after = self._vault.resealed(name, before)
+            except CannotOpen:
+                view.unreadable.append(name)
+                continue
+            # One that was changed in between was sealed under the current key then: we have no other.
+            if after is None or not await self._store.reseal(name, before, after):
+                view.current.append(name)
+            else:
+                view.resealed.append(name)
+        return view
 
     async def _checked(self, body: SchedulerBody) -> SchedulerBody:
         """The body with its host key in one spelling. Raises InvalidRequest.

@@ -19,6 +19,7 @@ from .views import (
     CheckView,
     ListQuery,
     RemoveQuery,
+    ResealView,
     SchedulerBody,
     SchedulerPage,
     SchedulerView,
@@ -40,6 +41,7 @@ class SchedulerRoutes:
         return [
             Route("/schedulers", self.register, methods=["POST"]),
             Route("/schedulers", self.list_schedulers, methods=["GET"]),
+            Route("/schedulers/credentials/reseal", self.reseal, methods=["POST"]),
             Route("/schedulers/{name}", self.get_scheduler, methods=["GET"]),
             Route("/schedulers/{name}", self.replace, methods=["PUT"]),
             Route("/schedulers/{name}", self.remove, methods=["DELETE"]),
@@ -101,6 +103,16 @@ class SchedulerRoutes:
         if settled.row is None:
             return json_response(Accepted(name=settled.name, position=str(settled.position)), 202)
         return Response(None, 204)
+
+    @operation(
+        "Seal all credentials under the current key",
+        description="After a change of the sealing key: once nothing is unreadable, the previous key can go. Safe to repeat.",
+        allow=Allow.ADMIN,
+        response=ResealView,
+        tag="schedulers",
+    )
+    async def reseal(self, request: Request) -> Response:
+        return json_response(await self._registry.reseal(), 200, _NO_STORE)
 
     @operation(
         "Contact a scheduler now",

@@ -154,11 +154,23 @@ class SchedulersStore(LedgerStore):
     async def save_credentials(self, name: str, fields: Sequence[str], sealed: bytes) -> None:
         await self.pool.execute(self._own["save_credentials"], name, uuid4(), list(fields), sealed)
 
+    async def all_credentials(self) -> dict[str, bytes]:
+        """Scheduler -> what is sealed for it."""
+        return {row["scheduler"]: row["sealed"] for row in await self.pool.fetch(self._own["all_credentials"])}
+
+    async def reseal(self, name: str, before: bytes, after: bytes) -> bool:
+        """Replace what is sealed by the same under another key. False: it was changed in between, and stays."""
+        return await self.pool.fetchval(self._own["reseal"], name, before, after) is not None
+
     async def delete_credentials(self, name: str) -> None:
         await self.pool.execute(self._own["delete_credentials"], name)
 
     async def count_live_runs(self, name: str) -> int:
         count: int = await self.pool.fetchval(self._own["count_live_runs"], name)
+        return count
+
+    async def count_placed_runs(self, name: str) -> int:
+        count: int = await self.pool.fetchval(self._own["count_placed_runs"], name)
         return count
 
     # --- what apps need ---

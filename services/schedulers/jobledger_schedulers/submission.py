@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -38,6 +39,10 @@ from .workflows import BadWorkflow, earlier, load_workflow
 
 CREDENTIAL_STATUSES = frozenset(Status) - {Status.PENDING, Status.SUBMITTED}
 """What a run may say of itself."""
+
+
+FULL_S: Final = 5.0
+"""How long a run waits that a scheduler's limit keeps out, before it is looked at again."""
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -67,10 +72,24 @@ class Submission:
             for run_id in doubtful:
                 steps[run_id] = after_look(runs[run_id], found=run_id in handles)
             runs |= await lane.store.runs(list(handles))
-        later = await self._hand_over_new([runs[run_id] for run_id, step in steps.items() if step is Step.PLACE])
+        room, later = await self._room([runs[run_id] for run_id, step in steps.items() if step is Step.PLACE])
+        later |= await self._hand_over_new(room)
         await self._tell_aborted([runs[run_id] for run_id, step in steps.items() if step is Step.ABORT])
         await self._tell_submitted([run_id for run_id, step in steps.items() if step is Step.REPORT])
         return later
+
+    async def _room(self, runs: Sequence[Run]) -> tuple[Sequence[Run], dict[str, Later]]:
+        """Those of the runs for which the scheduler has room by its own limit, the oldest first; and when to ask for the others again."""
+        limit = self._lane.max_runs
+        if not limit or not runs:
+            return runs, {}
+        there = await self._lane.store.count_placed_runs(self._lane.name)
+        runs = sorted(runs, key=lambda run: (run.asked_at, run.run_id))
+        begun = [run for run in runs if run.submit_begun_at is not None]  # counted already: it may be there
+        fresh = [run for run in runs if run.submit_begun_at is None]
+        room = max(0, limit - there)
+        why = f"{self._lane.name} has {there} runs, and {limit} is its limit"
+        return [*begun, *fresh[:room]], {run.run_id: Later(FULL_S, why) for run in fresh[room:]}
 
     async def _hand_over_new(self, runs: Sequence[Run]) -> dict[str, Later]:
         """Stage, submit, record and report runs that the scheduler cannot have yet."""

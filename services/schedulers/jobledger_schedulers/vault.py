@@ -40,6 +40,15 @@ class Vault:
     def seal(self, scheduler: str, credentials: Credentials) -> bytes:
         return self._sealer.seal(msgspec.json.encode(credentials), _context(scheduler))
 
+    @property
+    def key_id(self) -> str:
+        """Which key seals now."""
+        return self._sealer.key_id
+
+    def resealed(self, scheduler: str, sealed: bytes) -> bytes | None:
+        """The same under the current key; None when it is under that already. Raises CannotOpen."""
+        return None if self._sealer.is_current(sealed) else self.seal(scheduler, self.open(scheduler, sealed))
+
     def open(self, scheduler: str, sealed: bytes) -> Credentials:
         """Raises CannotOpen."""
         return msgspec.json.decode(self._sealer.open(sealed, _context(scheduler)), type=Credentials)

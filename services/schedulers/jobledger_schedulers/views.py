@@ -37,6 +37,7 @@ class SchedulerBody(Input, frozen=True, kw_only=True):
     known_host_key: HostKey = ""
     dashboard: Text = ""
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
+    max_runs: Annotated[int, Meta(ge=0, le=1_000_000, description="how many runs it has at a time; 0: any number")] = 0
     password: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key_pass: Secret | msgspec.UnsetType | None = msgspec.UNSET
@@ -61,6 +62,7 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     known_host_key: str | None = None
     dashboard: str | None = None
     timeout_s: float | None = None
+    max_runs: int | None = None  #: how many runs it has at a time; 0: any number
     health_detail: str | None = None
     health_time: datetime | None = None
     secrets_set: list[str] | None = None  #: the names of the credentials that are kept
@@ -106,6 +108,15 @@ class CheckView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: list[CheckStep] = []  #: in the order in which they were taken
 
 
+class ResealView(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sealing all credentials under the current key: names of schedulers."""
+
+    key_id: str  #: of the current key
+    resealed: list[str] = []  #: were under an earlier key
+    current: list[str] = []  #: were under the current one already
+    unreadable: list[str] = []  #: no key that is here opens them: register them again
+
+
 class ListQuery(Input, frozen=True, kw_only=True):
     """Which schedulers to list."""
 
@@ -146,6 +157,7 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
         known_host_key=state.known_host_key,
         dashboard=state.dashboard,
         timeout_s=state.timeout_s,
+        max_runs=state.max_runs,
         health_detail=state.health_detail,
         health_time=state.health_time,
         secrets_set=list(row.secret_fields),

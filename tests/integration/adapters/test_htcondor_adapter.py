@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ import pytest
 from jobledger_contracts.job_events import CondorSpec
 from jobledger_contracts.statuses import Status
 from jobledger_devstack import Stack
+from jobledger_devstack.condor import binaries_of, run_condor
+from jobledger_devstack.layout import default_cache
+from jobledger_devstack.users import ensure_users
 from jobledger_schedulers.adapters.htcondor import selection
 from jobledger_schedulers.adapters.htcondor.adapter import HTCondorAdapter
 from jobledger_schedulers.adapters.port import (
@@ -206,6 +211,58 @@ async def test_a_bad_token_is_told_in_plain_words(pool: Stack, tmp_path: Path, t
         assert words in str(told.value)
         with pytest.raises(AuthenticationFailed):
             await adapter.submit([shell("true")])
+
+
+async def refused(pool: Stack, folder: Path, token: str) -> AuthenticationFailed:
+    """Come anew with a token, as often as it takes until we are not let in."""
+
+    async def kept_out() -> AuthenticationFailed | None:
+        async with opened(pool, folder / new_run(), token=token) as adapter:
+            try:
+                await adapter.ping()
+            except AuthenticationFailed as error:
+                return error
+        return None
+
+    wait: Any = eventually_async
+    told: AuthenticationFailed = await wait(kept_out, 30, 0.5)
+    return told
+
+
+async def test_a_token_that_expires_is_told_with_its_time(pool: Stack, tmp_path: Path) -> None:
+    told = await refused(pool, tmp_path, pool.mint_token("jobledger", 1))
+    assert "the token is jobledger@" in str(told)
+    assert "and expired" in str(told)
+
+
+@pytest.fixture
+def revoke(pool: Stack) -> Iterator[Callable[[str], None]]:
+    """Has the pool revoke a token; it is forgotten again afterwards."""
+    config = pool.layout.condor / "condor_config"
+    text = config.read_text()
+
+    def configure(more: str) -> None:
+        config.write_text(text + more)
+        run_condor(pool.layout, binaries_of(pool.layout), ensure_users(default_cache()).jobs, ["condor_reconfig", "-all"])
+
+    def revoking(token: str) -> None:
+        body = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        configure(f'\nSEC_TOKEN_REVOCATION_EXPR = (jti =?= "{claims["jti"]}")\n')
+
+    yield revoking
+    configure("")
+
+
+async def test_a_revoked_token_is_told_and_other_tokens_are_good(pool: Stack, tmp_path: Path, revoke: Callable[[str], None]) -> None:
+    token = pool.mint_token("jobledger", 3600)
+    async with opened(pool, tmp_path / "before", token=token) as adapter:
+        assert (await adapter.ping()).identity.startswith("jobledger@")
+    revoke(token)
+    told = await refused(pool, tmp_path, token)
+    assert "does not let us in" in str(told)
+    async with opened(pool, tmp_path / "after") as adapter:
+        assert (await adapter.ping()).identity.startswith("jobledger@")
 
 
 async def test_nobody_there_is_unreachable(pool: Stack, tmp_path: Path, unused_port: int) -> None:

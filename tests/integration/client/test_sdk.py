@@ -26,7 +26,7 @@ def basic(manager: JobManager, name: str = "a basic job") -> BasicJob:
 def test_a_job_is_created_once_however_often_it_is_saved(manager: JobManager) -> None:
     job = manager.create_job("once {id}", job_type="BASIC", extended_properties={"one": 1})
     twin = manager.create_job("once {id}", job_type="BASIC", extended_properties={"one": 1})
-    twin._key = job._key  # what a repeated request after a lost answer looks like
+    twin.idempotency_key = job.idempotency_key  # what a repeated request after a lost answer looks like
     job.save()
     twin.save()
     assert twin.id == job.id

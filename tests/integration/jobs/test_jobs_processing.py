@@ -149,7 +149,8 @@ def test_only_those_who_may_change_the_job_process_its_results(
         body = {"label": label}
         assert (run.post("/jobs/processing/claims", json=body).status_code, say(run, job_id, "done", 1).status_code) == (403, 403)
         assert (nobody.post("/jobs/processing/claims", json=body).status_code, say(nobody, job_id, "done", 1).status_code) == (401, 401)
-    assert claim(admin, label)[0]["job"]["id"] == job_id
+    assert claim(admin, label, user="admin") == claim(eve, label, user="ada") == []
+    assert claim(admin, label, user="ada")[0]["job"]["id"] == job_id
 
 
 def test_what_is_wrong_with_a_request_is_said(ada: httpx.Client, create: Create) -> None:

@@ -427,6 +427,23 @@ async def test_a_pause_holds_or_suspends_as_the_job_says(bench: Bench) -> None:
     assert (bench.job(held).status, bench.job(suspended).status) == (Status.SUBMITTED, Status.RUNNING)
 
 
+async def test_a_schedulers_limit_keeps_runs_waiting_the_oldest_first_and_lets_them_in_as_others_end(bench: Bench) -> None:
+    bench.lane.max_runs = 2
+    runs = sorted([await bench.run(number) for number in range(1, 5)])  # all were asked for at the same moment of the bench's clock
+    await bench.carry_out()
+    assert bench.far.submissions == runs[:2]
+    assert [bench.job(run).status for run in runs] == [Status.SUBMITTED] * 4
+    await bench.say(e.StopRequested(job_id=runs[3].rpartition(".")[0]))
+    bench.far.end(runs[0])
+    await bench.look()
+    await bench.bring_home()
+    await bench.store.pool.execute("update effects set due_at = now() where status = 'open'")
+    for _ in range(3):
+        await bench.carry_out()
+    assert bench.far.submissions == runs[:3]
+    assert bench.job(runs[3]).status is Status.ABORTED, "what waits is stopped without ever being handed over"
+
+
 async def test_an_unreachable_scheduler_says_nothing_about_runs(bench: Bench) -> None:
     run = await bench.run()
     await bench.carry_out()

@@ -51,12 +51,17 @@ async def test_a_run_that_is_not_over_is_read_by_who_may_see_its_job(
         assert (answer.content, answer.headers["jobledger-offset"], answer.headers["jobledger-size"]) == (b"hello\n", "0", "6")
         assert (await ada.get(path, params={"offset": 3, "max_bytes": 2})).content == b"lo"
         assert (await ada.get(path, params={"stream": "log"})).status_code == 400
+        assert (await ada.get(path, params={"node": "of-no-workflow"})).status_code == 409
         assert (await eve.get(path)).status_code == 404
         assert (await ada.get(path.replace("/pool/", "/other/"))).status_code == 404
         assert (await ada.get(path.replace(".1/", ".2/"))).status_code == 409
         assert (await ada.get("/schedulers/pool/runs/nonsense/output")).status_code == 404
         await view.say(StopRequested(job_id=job_id))
         await view.until(job_id, Status.ABORTED)
-        over = await ada.get(path)
-        assert over.status_code == 409
-        assert "among the job's files" in over.json()["detail"]
+
+        async def over() -> bool:  # the service reads the log a moment after us
+            answer = await ada.get(path)
+            assert answer.status_code == 409
+            return "among the job's files" in answer.json()["detail"]
+
+        await eventually_async(over, 20, 0.2)

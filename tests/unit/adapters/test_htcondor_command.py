@@ -149,6 +149,18 @@ def test_a_limit_of_a_hold_stands_beside_the_users_own_policy() -> None:
     assert "periodic_remove" not in make().description
 
 
+def test_processes_are_made_late_only_where_no_files_are_spooled() -> None:
+    with pytest.raises(NotSubmittable, match="ssh can"):
+        make(attributes={"max_materialize": 5})
+    spec = RunSpec(
+        run_id=RUN, job_name="many", condor=CondorSpec(executable="/bin/true", attributes={"max_materialize": 5}), input_dir=Path("/in")
+    )
+    assert describe(spec, Path("/p"), "", spools=False).description["max_materialize"] == "5"
+    bad = CondorSpec(executable="/bin/true", attributes={"max_idle": "5\n+Owner=1"})
+    with pytest.raises(NotSubmittable):
+        describe(RunSpec(run_id=RUN, job_name="many", condor=bad, input_dir=Path("/in")), Path("/p"), "", spools=False)
+
+
 def test_the_credential_is_no_output() -> None:
     with pytest.raises(NotSubmittable, match="credential"):
         make(output_files=[".jobledger-credential"])

@@ -200,6 +200,16 @@ def test_progress_of_several_processes_is_their_mean() -> None:
     assert observation.progress == 0.75
 
 
+def test_processes_that_are_not_to_be_seen_keep_a_run_from_ending() -> None:
+    rows = CAPTURED["several"]["queue"] + CAPTURED["several"]["history"]
+    good = {**next(row for row in rows if row["ProcId"] == 0), "TotalSubmitProcs": 3}
+    (observation,) = judge([], [good]).values()
+    assert (observation.status, observation.results_ready) == (Status.VARIOUS, False)
+    assert observation.message.startswith("3 processes: 1 Complete, 2 Pending")
+    (observation,) = judge([], [{**good, "ProcId": number} for number in range(3)]).values()
+    assert observation.status is Status.COMPLETE
+
+
 def test_times_of_processes_add_up_and_sizes_do_not() -> None:
     one = {
         "RequestCpus": 2,

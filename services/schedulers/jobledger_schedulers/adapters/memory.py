@@ -219,7 +219,7 @@ class MemoryAdapter:
         self.scheduler.answer("collect")
         return collected
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
         """Not possible here."""
         raise NotSupported("runs of this scheduler write nothing while they run")
 

@@ -222,8 +222,11 @@ class SchedulerAdapter(Protocol):
         """
         ...
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
-        """Read what a run that is not over has written to `stdout` or `stderr`, from `offset` (bytes) on. Raises NotSupported."""
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
+        """Read what a run that is not over (or a node of a workflow's) has written to `stdout` or `stderr`, from `offset` (bytes) on.
+
+        Raises NotSupported.
+        """
         ...
 
     async def ping(self) -> SchedulerIdentity:

@@ -264,10 +264,11 @@ class DaskAdapter:
             text = f"The task failed outside of the job's own code: {self._erred.get(run) or 'no worker could do it'}\n"
             collected[run] = await asyncio.to_thread(write_files, run, target(run), {"error.txt": text.encode()})
         ended = [run for run, state in states.items() if state == "memory"]
-        brought = {run: returned for run in ended if (returned := self._take_returned(run)) is not None}
-        async for run, result in self._results([run for run in ended if run not in brought]):
-            brought[run] = read_result(result)
-        for run, returned in brought.items():
+        for run in ended:
+            if (returned := self._take_returned(run)) is not None:
+                collected[run] = await asyncio.to_thread(write_files, run, target(run), returned.files, returned.saved)
+        async for run, result in self._results([run for run in ended if run not in collected]):
+            returned = read_result(result)
             self._remember(self._outcomes, run, returned.outcome)
             collected[run] = await asyncio.to_thread(write_files, run, target(run), returned.files, returned.saved)
         for run in ended:
@@ -324,7 +325,7 @@ class DaskAdapter:
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
         """Ask the worker that executes the run. What it has printed too much of is left out: see `capture.py`."""
         if stream not in ("stdout", "stderr"):
             raise Refused(f"a Dask run has no {stream[:100]!r}: it has stdout and stderr")

@@ -25,7 +25,7 @@ from jobledger_schedulers.adapters.htcondor.command import (
 )
 from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, write_dag
 from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description, dagman_options, make_folder, settle_output
-from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE, NodeLooks, with_nodes, workflows_among
+from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE, NodeLooks, of_node, with_nodes, workflows_among
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
     JobStatus,
@@ -318,12 +318,13 @@ class HTCondorAdapter:
 
     # -- who answers --------------------------------------------------------------------------------------------------------------
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
         """Read what a run writes, while it runs; see `live.LiveOutput`."""
         live.check_stream(stream)
-        rows = await self._rows([run_id], f"{NO_NODE} && ProcId =?= {process:d} && JobStatus =?= {JobStatus.RUNNING}")
+        which = of_node(node) if node else f"{NO_NODE} && ProcId =?= {process:d}"
+        rows = await self._rows([run_id], f"{which} && JobStatus =?= {JobStatus.RUNNING}")
         if not rows:
-            raise Refused("the run does not run at this moment")
+            raise Refused(f"the {'node' if node else 'run'} does not run at this moment")
         if not self._schedd:
             await self.ping()
         return await self._live.read(self._schedd, job_id_of(rows[0]), stream, max(0, offset), max_bytes)

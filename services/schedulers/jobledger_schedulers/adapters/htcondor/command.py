@@ -51,6 +51,9 @@ _ALLOWED = frozenset({
 # fmt: on
 """Submit commands that a user may set. Whatever else exists either is ours to set, or names files of the machine we run on."""
 
+LATE_COMMANDS = frozenset({"max_materialize", "max_idle"})
+"""Late materialization: the access point makes a large run's processes a few at a time. It cannot be had with spooled input files."""
+
 _UNIVERSES = frozenset({"vanilla", "docker", "container"})
 """The others run on the access point itself, next to everybody's spooled files, or do not take spooled input."""
 
@@ -91,7 +94,7 @@ class Submission(msgspec.Struct, frozen=True):
     scripts: bool = False  #: of a workflow: the access point itself is to run some
 
 
-def describe(spec: RunSpec, private: Path, submitter: str) -> Submission:
+def describe(spec: RunSpec, private: Path, submitter: str, *, spools: bool = True) -> Submission:
     """Write the submit description of a run whose own folder is `private`. Raises `NotSubmittable`."""
     condor = spec.condor
     if condor is None:
@@ -120,6 +123,11 @@ def describe(spec: RunSpec, private: Path, submitter: str) -> Submission:
         description["transfer_input_files"] = ",".join(literal(path) for path in inputs)
     if condor.output_files:
         description["transfer_output_files"] = ",".join(literal(_in_sandbox(name)) for name in condor.output_files)
+    if spools and (late := LATE_COMMANDS.intersection(map(str.lower, condor.attributes))):
+        raise NotSubmittable(
+            f"{', '.join(sorted(late))}: HTCondor cannot make processes late when their input files are spooled, as they are through its "
+            "own protocol; a scheduler that is reached by ssh can"
+        )
     description |= _attributes(condor.attributes)
     if condor.hold_limit_s is not None:
         description |= _hold_limit(condor.hold_limit_s, description.get("periodic_remove", ""))
@@ -193,7 +201,9 @@ def _attributes(attributes: dict[str, str | float | bool]) -> dict[str, str]:
             commands[f"My.{_own_attribute(name, plain)}"] = _classad(value)
             continue
         command = name.lower()
-        if command not in _ALLOWED and not re.fullmatch(r"request_[a-z0-9_]{1,64}", command):
+        if command in LATE_COMMANDS and not (isinstance(value, int) or str(value).isdigit()):
+            raise NotSubmittable(f"{_shown(name)} is a number of processes, not {_shown(str(value))}")
+        if command not in _ALLOWED | LATE_COMMANDS and not re.fullmatch(r"request_[a-z0-9_]{1,64}", command):
             raise NotSubmittable(f"the submit command {_shown(name)} cannot be set: it is ours to set, or not safe")
         if command == "universe" and str(value).lower() not in _UNIVERSES:
             raise NotSubmittable(f"the universe {_shown(str(value))} is not possible: choose one of {', '.join(sorted(_UNIVERSES))}")

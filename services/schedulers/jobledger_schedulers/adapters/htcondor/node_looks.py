@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from jobledger_contracts.job_events import NodeReport
 from jobledger_schedulers.adapters.htcondor import selection
+from jobledger_schedulers.adapters.htcondor.command import NODE_ATTRIBUTE
 from jobledger_schedulers.adapters.htcondor.parse import run_of
 from jobledger_schedulers.adapters.htcondor.parse_nodes import as_workflow, is_workflow, judge_nodes
-from jobledger_schedulers.adapters.port import Observation
+from jobledger_schedulers.adapters.port import Observation, Refused
 
 HISTORY_OVERLAP_S: Final = 30
 """How far before the last look the history is read again for nodes: ads reach it a moment after what they tell of."""
 NO_NODE: Final = "DAGManJobId =?= undefined"
 """A run of its own, not a node of a workflow's run."""
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]{0,999}\Z")
+
 Rows = Sequence[Mapping[str, Any]]
+
+
+def of_node(name: str) -> str:
+    """The constraint that means a node's jobs. Raises Refused for what is no name of a node."""
+    if not _NAME.match(name):
+        raise Refused("there is no node of that name")
+    return f'DAGManJobId =!= undefined && {NODE_ATTRIBUTE} =?= "{name}"'
 
 
 class NodeLooks:

@@ -186,11 +186,14 @@ def _judge_run(run: str, clusters: Mapping[int, Mapping[int, Proc]]) -> Observat
     total = max(len(procs), integer(procs[0].row, "TotalSubmitProcs") or 1)
     counts = Counter(proc.status for proc in procs)
     ended = len(procs) == total and all(proc.status in FINISHED for proc in procs)
-    alike = len(counts) == 1
+    # Those that are not to be seen are on their way from the queue to the history, or not made yet: no end before they have been seen.
+    alike = len(counts) == 1 and (ended or procs[0].status not in FINISHED)
     status = procs[0].status if alike else Status.VARIOUS_COMPLETE if ended else Status.VARIOUS
     if total == 1:
         message, evidence = procs[0].message, _evidence(procs[0].row)
     else:
+        if unseen := total - len(procs):
+            counts[Status.PENDING] = unseen
         told = ", ".join(f"{count} {name}" for name, count in sorted((name.value, count) for name, count in counts.items()))
         # One proc's words stand for all where they are all alike, and for the first in trouble where they are not.
         trouble = next((proc for proc in procs if proc.status in (Status.ERROR, Status.PAUSED)), procs[0])

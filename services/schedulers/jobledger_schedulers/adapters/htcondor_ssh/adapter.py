@@ -15,9 +15,11 @@ import structlog
 
 from jobledger_contracts.ids import parse_run_id
 from jobledger_contracts.statuses import TERMINAL
+from jobledger_contracts.workflows import NODES_FOLDER
 from jobledger_schedulers.adapters.htcondor.actions import Actions
-from jobledger_schedulers.adapters.htcondor.command import STDERR, STDOUT, NotSubmittable
+from jobledger_schedulers.adapters.htcondor.command import NODE_ATTRIBUTE, STDERR, STDOUT, NotSubmittable
 from jobledger_schedulers.adapters.htcondor.dag_files import settle_output
+from jobledger_schedulers.adapters.htcondor.node_looks import of_node
 from jobledger_schedulers.adapters.htcondor.parse import JobStatus, judge, run_of, version_of
 from jobledger_schedulers.adapters.htcondor.parse_nodes import is_workflow
 from jobledger_schedulers.adapters.htcondor.results import collected
@@ -288,7 +290,7 @@ class HTCondorSshAdapter:
             ended = [row for row in rows if row["ClusterId"] == first and row.get("JobStatus") == JobStatus.COMPLETED]
             return await asyncio.to_thread(collected, run, local, ended, {})
 
-    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0) -> Tail:
+    async def tail(self, run_id: str, stream: str, offset: int, max_bytes: int, process: int = 0, node: str = "") -> Tail:
         """Read what a run has written to `stdout` or `stderr`, from `offset` on, while it runs or until its output is collected.
 
         Raises NotSupported for another stream, and Refused when there is nothing yet, nothing any more, or too much (see `script.live`).
@@ -296,19 +298,24 @@ class HTCondorSshAdapter:
         if stream not in STREAMS:
             raise NotSupported(f"what can be followed is {' and '.join(STREAMS)}, not {stream!r}")
         await self._meet()
-        out = f"{self._folder(run_id)}/{script.OUTPUTS}"
+        if node:
+            of_node(node)  # it becomes a path
+            paths = [f"{self._folder(run_id)}/{script.DAG_OUTPUTS}/{NODES_FOLDER}/{node.replace('/', '+')}/{STREAMS[stream]}"]
+        else:
+            out = f"{self._folder(run_id)}/{script.OUTPUTS}"
+            paths = [f"{out}/{STREAMS[stream]}", f"{out}/process-{process:d}/{STREAMS[stream]}"]
         sftp = await self._link.sftp()
-        paths = [f"{out}/{STREAMS[stream]}", f"{out}/process-{process:d}/{STREAMS[stream]}"]
         offset = max(0, offset)
         found = await read_from(sftp, paths, offset, max_bytes, timeout_s=self._settings.timeout_s)
         if found is not None and found.size:
             return found  # it has ended, or streams its output
         look = await self._looking.look([run_id])
-        for row in look.queue:
+        own = [row for row in look.nodes if row.get(NODE_ATTRIBUTE) == node] if node else look.queue
+        for row in own:
             if row.get("ProcId") == process and row.get("JobStatus") == JobStatus.RUNNING:
                 return await self._live(run_id, f"{row['ClusterId']}.{process:d}", stream, offset, max_bytes)
         if found is None:
-            raise Refused("the run does not run yet, or its output was collected already")
+            raise Refused(f"the {'node' if node else 'run'} does not run yet, or its output was collected already")
         return found
 
     async def _live(self, run_id: str, job_id: str, stream: str, offset: int, max_bytes: int) -> Tail:

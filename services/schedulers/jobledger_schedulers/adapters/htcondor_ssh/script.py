@@ -18,7 +18,7 @@ import binascii
 import re
 import shlex
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +310,7 @@ def submit_file(spec: RunSpec, folder: str) -> tuple[str, int]:
     in the pipe when a streaming program ends, up to 64 KiB of its last words.
     """
     there = msgspec.structs.replace(spec, input_dir=Path(folder, INPUTS))
-    made = describe(there, Path(folder, OUTPUTS), "")
+    made = describe(there, Path(folder, OUTPUTS), "", spools=False)
     description = dict(made.description)
     del description[f"My.{SUBMITTER_ATTRIBUTE}"]  # it marks what is spooled
     if made.count > 1:
@@ -327,8 +327,3 @@ def dag_files(spec: RunSpec) -> dict[str, str]:
         DAG_OPTIONS: " ".join(words) + "\n",
         DESCRIPTION: "".join(f"{name} = {value}\n" for name, value in description.items()),
     }
-
-
-def outputs_of(row: Mapping[str, Any]) -> Sequence[str]:
-    """Where, below `out`, the output of a job lies: nowhere deeper when its run has but one."""
-    return () if (row.get("TotalSubmitProcs") or 1) == 1 else (f"process-{row['ProcId']}",)
