@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from jobledger.cli import show
+from jobledger.cli import show, why
 from jobledger.cli.bulk import act as act_on_many
 from jobledger.cli.bulk import create_many
 from jobledger.cli.files import files_commands
@@ -245,6 +245,23 @@ def traceback(connection: Connection, job_id: str, machine: bool) -> None:
     else:
         click.echo(f"run {failure.run}, attempt {failure.attempt}, by {failure.worker}: {failure.error}")
         click.echo(failure.traceback.rstrip("\n"))
+
+
+@jobs.command("why")
+@click.argument("job_id")
+@as_json
+@connected
+def why_(connection: Connection, job_id: str, machine: bool) -> None:
+    """Say how a job came to stand as it does: who asked for what and why, what was seen, and what did not take effect since.
+
+    A deleted job's history is still there, by its full JOB_ID.
+    """
+    found = connection.jobs.pages(f"/jobs/{full_id(connection, job_id)}/history", {"order_by": "-position"})
+    explanation = why.explain(msgspec.convert(entry, HistoryEntry, strict=False) for entry in found)
+    if machine:
+        dump(explanation)
+    else:
+        why.show_explanation(explanation)
 
 
 @jobs.command()
