@@ -108,6 +108,26 @@ async def test_one_look_at_all_that_has_changed_and_none_at_strangers(tmp_path: 
 
 
 @pytest.mark.anyio
+async def test_an_end_that_is_in_the_log_before_it_is_in_the_queue_is_looked_at_again() -> None:
+    statuses = iter([Status.RUNNING, Status.COMPLETE])
+
+    async def look(runs: Sequence[str]) -> list[Observation]:
+        seen = [Observation(run_id=run, ref="7", status=next(statuses)) for run in runs]
+        for one in seen:
+            following.know(one)
+        return seen
+
+    async def chunks(said: Said) -> AsyncIterator[bytes]:
+        yield ENDED
+        await asyncio.Event().wait()
+
+    following = Following("log", chunks, look)
+    following.know(Observation(run_id="one", ref="7", status=Status.RUNNING))
+    async with contextlib.aclosing(following.observations()) as events, asyncio.timeout(10):
+        assert [(await anext(events)).status, (await anext(events)).status] == [Status.RUNNING, Status.COMPLETE]
+
+
+@pytest.mark.anyio
 async def test_a_log_that_is_not_there_is_said_once_and_read_when_it_comes(tmp_path: Path) -> None:
     path, seen = tmp_path / "EventLog", []
 
