@@ -5,7 +5,6 @@ Created schedulers are local until `save()`. Credentials are sent once and seale
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,8 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True):
     dashboard: str | None = None
     timeout_s: float | None = None
     max_runs: int | None = None
+    event_log: str | None = None
+    heartbeat_interval_s: float | None = None
     health_detail: str | None = None
     secrets_set: list[str] | None = None  #: which credentials are kept there
 
@@ -92,6 +93,8 @@ class Scheduler(Looks):
         self.dashboard = str(more.pop("dashboard", "") or "")
         self.timeout_s: float | None = more.pop("timeout_s", None)
         self.max_runs = int(more.pop("max_runs", 0) or 0)  #: how many runs it has at a time; 0: any number
+        self.event_log = str(more.pop("event_log", "") or "")
+        self.heartbeat_interval_s = float(more.pop("heartbeat_interval_s", 0) or 0)  #: 0: never
         secrets = {name: more.pop(name, None) for name in SECRETS}
         self._secrets = {name: str(value) for name, value in secrets.items() if value}
         self.health, self.health_detail, self.version = "", "", ""
@@ -124,6 +127,8 @@ class Scheduler(Looks):
             "dashboard": self.dashboard,
             "timeout_s": self.timeout_s,
             "max_runs": self.max_runs,
+            "event_log": self.event_log,
+            "heartbeat_interval_s": self.heartbeat_interval_s,
             **self._secrets,
         }
         body = {name: value for name, value in body.items() if value}
@@ -144,8 +149,8 @@ class Scheduler(Looks):
     @classmethod
     def from_view(cls, view: SchedulerView, connection: Connection | None = None) -> Scheduler:
         """The object for a scheduler that the service has told about."""
-        names = ("port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s", "max_runs")
-        fields = {name: getattr(view, name) for name in names}
+        names = ["port", "transport", "schedd_name", "username", "known_host_key", "dashboard", "timeout_s", "max_runs"]
+        fields = {name: getattr(view, name) for name in (*names, "event_log", "heartbeat_interval_s")}
         scheduler = cls(view.name, view.type, view.host or "", connection=connection, **fields)
         scheduler.health, scheduler.health_detail, scheduler.version = view.health, view.health_detail or "", view.version
         scheduler._saved = True
@@ -196,6 +201,7 @@ def create_condor_scheduler(
     known_host_key: str = "",
     schedd_name: str = "",
     token: str | None = None,
+    event_log: str = "",
     timeout_s: float | None = None,
     connection: Connection | None = None,
 ) -> Scheduler:
@@ -204,7 +210,8 @@ def create_condor_scheduler(
     With a `token` (IDTOKEN) it is reached by HTCondor's own protocol; with a username and a password or key by SSH, as Tethys does, at port
     22 unless another is given. The private key is read here and sent, not its path; raises OSError when it cannot be read.
     `known_host_key` is the server's public key (a line of `ssh-keyscan`): without it `save()` fails, and its error shows the fingerprint of
-    the key that the server has now, for an administrator to confirm.
+    the key that the server has now, for an administrator to confirm. `event_log` is the path of the access point's event log (HTCondor's
+    EVENT_LOG), as the service's machine sees it, or by SSH as the access point does: what changes is then noticed at once.
     """
     key = Path(private_key_path).expanduser().read_text() if private_key_path else None
     by_ssh = bool(username) and not token
@@ -222,6 +229,7 @@ def create_condor_scheduler(
         private_key=key,
         private_key_pass=private_key_pass,
         token=token,
+        event_log=event_log,
         timeout_s=timeout_s,
     )
 
@@ -241,12 +249,10 @@ def create_dask_scheduler(
 ) -> Scheduler:
     """Make a Dask scheduler at `host` (`host:port` or an address such as `tls://host:port`); it is not registered before `save()`.
 
-    `timeout` is in seconds. `heartbeat_interval` is what Tethys' method takes; the service's own connection needs none. A `tls://` address
-    needs the files that Dask's `Security` takes (PEM): they are read here and sent, not their paths. Raises OSError when one cannot be
-    read.
+    `timeout` is in seconds, and so is `heartbeat_interval`: how often the service tells the scheduler that it lives; never, unless one is
+    given. A `tls://` address needs the files that Dask's `Security` takes (PEM): they are read here and sent, not their paths. Raises
+    OSError when one cannot be read.
     """
-    if heartbeat_interval is not None:
-        warnings.warn("heartbeat_interval has no effect: the service keeps one connection and its pace", UserWarning, stacklevel=2)
     address = host if "://" in host else f"tcp://{host}"
     return Scheduler(
         name,
@@ -255,6 +261,7 @@ def create_dask_scheduler(
         connection=connection,
         transport="tcp",
         timeout_s=timeout,
+        heartbeat_interval_s=heartbeat_interval,
         dashboard=dashboard,
         ca_certificate=_content(ca_file),
         certificate=_content(certificate_file),

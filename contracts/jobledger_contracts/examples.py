@@ -149,6 +149,8 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         dashboard="https://pool.example.org/",
         timeout_s=30.0,
         max_runs=1000,
+        event_log="/var/log/condor/EventLog",
+        heartbeat_interval_s=2.0,
     ),
     s.SchedulerChanged(
         name="pool-1",
@@ -162,6 +164,8 @@ EXAMPLES: Final[tuple[Any, ...]] = (
         dashboard="https://pool.example.org/",
         timeout_s=10.0,
         max_runs=2000,
+        event_log="/var/log/condor/EventLog.2",
+        heartbeat_interval_s=5.0,
     ),
     s.SchedulerRemoved(name="pool-1", reason="replaced"),
     s.SchedulerHealthChanged(name="pool-1", health="up", detail="3 slots", version="25.0.0"),

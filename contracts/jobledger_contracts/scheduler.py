@@ -35,6 +35,8 @@ class Scheduler(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dashboard: str = ""
     timeout_s: float = 0.0
     max_runs: int = 0
+    event_log: str = ""
+    heartbeat_interval_s: float = 0.0
 
     health: str = "unknown"  #: up, degraded or down; unknown: not heard of since it was described
     health_detail: str = ""

@@ -29,6 +29,8 @@ class SchedulerDescription(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     dashboard: Text = ""  #: Dask: where people look
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
     max_runs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  #: how many runs of ours it has at a time; 0: any number
+    event_log: Text = ""  #: HTCondor: the path of the access point's event log, as whoever follows it sees it; empty: not followed
+    heartbeat_interval_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0  #: Dask: how often we say that we live; 0: never
 
 
 class SchedulerRegistered(SchedulerDescription, frozen=True, kw_only=True, omit_defaults=True):

@@ -88,6 +88,11 @@ class Layout:
         return self.home / "postgres"
 
     @property
+    def condor_event_log(self) -> Path:
+        """Where the pool's access point says what happens to jobs."""
+        return self.condor / "log" / "EventLog"
+
+    @property
     def condor(self) -> Path:
         return self.home / "condor"
 

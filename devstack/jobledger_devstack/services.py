@@ -152,10 +152,12 @@ class Registration(Part):
             if not credential.exists():
                 minted = token(layout, binaries_of(layout), context.users.jobs, SUBMITTER)
                 write_atomically(credential, minted, mode=0o600)
-            self._bodies.append(condor_body(ports["condor"], credential.read_text()))
+            self._bodies.append(condor_body(ports["condor"], credential.read_text(), layout.condor_event_log))
         if context.options.has("ssh"):
             private_key = layout.ssh_key.read_text()
-            self._bodies.append(condor_ssh_body(ports["ssh"], context.users.jobs.name, private_key, host_key(layout)))
+            self._bodies.append(
+                condor_ssh_body(ports["ssh"], context.users.jobs.name, private_key, host_key(layout), layout.condor_event_log)
+            )
         if context.options.has("dask"):
             self._bodies.append(dask_body(ports["dask"], ports["dask_dashboard"]))
 
@@ -195,16 +197,16 @@ async def _has_secrets(client: httpx.AsyncClient, body: dict[str, Any]) -> bool:
     return not answer.is_error and "token" in answer.json().get("secrets_set", ())
 
 
-def condor_body(port: int, idtoken: str) -> dict[str, Any]:
+def condor_body(port: int, idtoken: str, event_log: Path) -> dict[str, Any]:
     """The local HTCondor pool as the schedulers service wants to be told of it."""
     where = {"host": "127.0.0.1", "port": port, "transport": "bindings", "schedd_name": SCHEDD_NAME}
-    return {"name": "local-condor", "type": "condor", **where, "token": idtoken}
+    return {"name": "local-condor", "type": "condor", **where, "token": idtoken, "event_log": str(event_log)}
 
 
-def condor_ssh_body(port: int, username: str, private_key: str, known_host_key: str) -> dict[str, Any]:
+def condor_ssh_body(port: int, username: str, private_key: str, known_host_key: str, event_log: Path) -> dict[str, Any]:
     """The same pool by way of SSH to its access point."""
     where = {"host": "127.0.0.1", "port": port, "transport": "ssh", "username": username, "known_host_key": known_host_key}
-    return {"name": "local-condor-ssh", "type": "condor", **where, "private_key": private_key}
+    return {"name": "local-condor-ssh", "type": "condor", **where, "private_key": private_key, "event_log": str(event_log)}
 
 
 def dask_body(port: int, dashboard_port: int) -> dict[str, Any]:

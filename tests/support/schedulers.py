@@ -261,6 +261,7 @@ def condor_body(pool: Stack, name: str = "pool") -> dict[str, object]:
     endpoints = pool.endpoints()
     host, _, port = endpoints.collector.partition(":")
     where = {"host": host, "port": int(port), "schedd_name": endpoints.schedd_name}
+    where["event_log"] = str(pool.layout.condor_event_log)
     return {"name": name, "type": "condor", **where, "token": pool.mint_token("jobledger", 3600)}
 
 

@@ -106,6 +106,19 @@ def show(connection: Connection, name: str, machine: bool) -> None:
     help="Dask by tls: the certificate of who has signed the scheduler's, PEM.",
 )
 @click.option("--password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="ssh: a file that holds the password.")
+@click.option(
+    "--event-log",
+    default="",
+    help="HTCondor: the path of the access point's event log (EVENT_LOG), as the service's machine sees it, or by ssh as the access point "
+    "does. What changes is then noticed at once.",
+)
+@click.option(
+    "--heartbeat-interval",
+    "heartbeat_interval_s",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    help="Dask: every how many seconds the service tells the scheduler that it lives; 0: never.",
+)
 @click.option("--dashboard", default="", help="Dask: the dashboard's address, for people.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True, max=3600), help="Seconds for one call.")
 @click.option("--max-runs", type=click.IntRange(0, 1_000_000), default=0, help="How many runs it has at a time; 0: any number.")

@@ -104,6 +104,8 @@ def adapter_settings(state: Scheduler, credentials: Credentials, private_dir: Pa
         schedd_name=state.schedd_name,
         username=state.username,
         known_host_key=state.known_host_key,
+        event_log=state.event_log,
+        heartbeat_interval_s=state.heartbeat_interval_s,
         timeout_s=state.timeout_s,
         private_dir=private_dir,
         token=credentials.token,

@@ -222,7 +222,13 @@ def check(body: SchedulerBody) -> None:
             problems.append(FieldError("$.transport", "a Dask scheduler is reached by tcp"))
         if body.schedd_name:
             problems.append(FieldError("$.schedd_name", "a Dask scheduler has none"))
+        if body.event_log:
+            problems.append(FieldError("$.event_log", "a Dask scheduler has none"))
     else:
+        if body.event_log and not _is_path(body.event_log):
+            problems.append(FieldError("$.event_log", "is an absolute path of one line, such as /var/log/condor/EventLog"))
+        if body.heartbeat_interval_s:
+            problems.append(FieldError("$.heartbeat_interval_s", "is for Dask only"))
         if body.transport == "tcp":
             problems.append(FieldError("$.transport", "HTCondor is reached by its bindings or by ssh"))
         if body.transport == "ssh":
@@ -244,6 +250,10 @@ def _check_ssh(body: SchedulerBody) -> list[FieldError]:
     except ValueError as error:
         problems.append(FieldError("$.known_host_key", str(error)))
     return problems
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith("/") and text.isprintable()
 
 
 def merged(body: SchedulerBody, before: Credentials) -> Credentials:

@@ -21,6 +21,15 @@ HostKey = Annotated[
         max_length=8192, description="needed for ssh: the server's public keys, one a line, as ssh-keyscan or a known_hosts file has them"
     ),
 ]
+EventLog = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        description="HTCondor: the absolute path of the access point's event log (EVENT_LOG), as the service's machine sees it, or for ssh "
+        "as the access point does: status changes are then noticed at once; empty: it is not followed",
+    ),
+]
+Heartbeat = Annotated[float, Meta(ge=0, le=3600, description="Dask: how often the service tells the scheduler that it lives; 0: never")]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 
 
@@ -38,6 +47,8 @@ class SchedulerBody(Input, frozen=True, kw_only=True):
     dashboard: Text = ""
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 20.0
     max_runs: Annotated[int, Meta(ge=0, le=1_000_000, description="how many runs it has at a time; 0: any number")] = 0
+    event_log: EventLog = ""
+    heartbeat_interval_s: Heartbeat = 0.0
     password: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key: Secret | msgspec.UnsetType | None = msgspec.UNSET
     private_key_pass: Secret | msgspec.UnsetType | None = msgspec.UNSET
@@ -63,6 +74,8 @@ class SchedulerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     dashboard: str | None = None
     timeout_s: float | None = None
     max_runs: int | None = None  #: how many runs it has at a time; 0: any number
+    event_log: str | None = None
+    heartbeat_interval_s: float | None = None
     health_detail: str | None = None
     health_time: datetime | None = None
     secrets_set: list[str] | None = None  #: the names of the credentials that are kept
@@ -158,6 +171,8 @@ def scheduler_view(row: SchedulerRow, *, full: bool, position: str | None = None
         dashboard=state.dashboard,
         timeout_s=state.timeout_s,
         max_runs=state.max_runs,
+        event_log=state.event_log,
+        heartbeat_interval_s=state.heartbeat_interval_s,
         health_detail=state.health_detail,
         health_time=state.health_time,
         secrets_set=list(row.secret_fields),

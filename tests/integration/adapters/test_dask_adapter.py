@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import msgspec
 import pytest
 
 from jobledger_contracts.job_events import DaskSpec
@@ -63,6 +64,30 @@ async def until(adapter: DaskAdapter, run: str, wanted: Callable[[Observation], 
     except AssertionError as error:
         raise AssertionError(f"{error}: {last}") from error
     return last[0]
+
+
+async def test_the_scheduler_hears_that_we_live(dask_cluster: DaskCluster, tmp_path: Path) -> None:
+    from distributed import Client
+
+    settings = msgspec.structs.replace(dask_settings(dask_cluster.address, tmp_path / "private"), heartbeat_interval_s=0.1)
+    adapter = DaskAdapter(settings)
+
+    def last_seen(dask_scheduler: Any) -> dict[str, float]:
+        return {name: client.last_seen for name, client in dask_scheduler.clients.items() if name.startswith("jobledger-")}
+
+    try:
+        await adapter.submit([call("math:sqrt", 4)])
+        async with Client(dask_cluster.address, asynchronous=True) as client:  # type: ignore[no-untyped-call]
+            first = await client.run_on_scheduler(last_seen)  # type: ignore[no-untyped-call]
+
+            async def later() -> bool:
+                seen = await client.run_on_scheduler(last_seen)  # type: ignore[no-untyped-call]
+                return first.keys() == seen.keys() and all(seen[name] > first[name] for name in first)
+
+            assert first
+            await eventually_async(later, 10, 0.1)
+    finally:
+        await adapter.close()
 
 
 async def outcome(adapter: DaskAdapter, spec: RunSpec, target: Path) -> tuple[Observation, dict[str, bytes]]:

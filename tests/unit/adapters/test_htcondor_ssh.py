@@ -344,3 +344,7 @@ def test_host_keys_are_read_as_people_paste_them() -> None:
 def test_what_is_no_host_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"public key|not supported"):
         host_keys(text)
+
+
+def test_the_path_of_an_event_log_is_one_word_of_the_command() -> None:
+    assert script.follow("/var/log/it's; rm -rf ~") == "exec env LC_ALL=C tail -n 0 -F -- '/var/log/it'\"'\"'s; rm -rf ~'"

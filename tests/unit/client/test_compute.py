@@ -71,9 +71,9 @@ def test_both_spellings_of_the_type_work() -> None:
         create_scheduler("a", "localhost", "slurm", connection=NOWHERE)
 
 
-def test_a_heartbeat_that_has_no_effect_is_said_to_have_none() -> None:
-    with pytest.warns(UserWarning, match="no effect"):
-        create_dask_scheduler("a", "localhost:8786", timeout=30, heartbeat_interval=2, connection=NOWHERE)
+def test_a_heartbeat_is_in_seconds_and_none_unless_asked_for() -> None:
+    assert create_dask_scheduler("a", "localhost:8786", timeout=30, heartbeat_interval=2, connection=NOWHERE).heartbeat_interval_s == 2
+    assert create_dask_scheduler("a", "localhost:8786", connection=NOWHERE).heartbeat_interval_s == 0
 
 
 def test_old_cluster_configuration_is_not_silently_ignored() -> None:

@@ -171,8 +171,9 @@ def test_services_are_told_everything_by_environment() -> None:
 
 
 def test_local_schedulers_are_introduced_by_address() -> None:
-    assert condor_body(20004, "token")["port"] == 20004
-    assert condor_body(20004, "token")["schedd_name"] == "ap@"
-    by_ssh = condor_ssh_body(20005, "ada", "PRIVATE", "ssh-ed25519 AAAA")
+    local = condor_body(20004, "token", Path("/pool/EventLog"))
+    assert (local["port"], local["schedd_name"]) == (20004, "ap@")
+    by_ssh = condor_ssh_body(20005, "ada", "PRIVATE", "ssh-ed25519 AAAA", Path("/pool/EventLog"))
     assert (by_ssh["name"], by_ssh["transport"], by_ssh["known_host_key"]) == ("local-condor-ssh", "ssh", "ssh-ed25519 AAAA")
+    assert (local["event_log"], by_ssh["event_log"]) == ("/pool/EventLog", "/pool/EventLog")
     assert dask_body(20006, 20007)["host"] == "tcp://127.0.0.1:20006"

@@ -83,6 +83,8 @@ class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     known_host_key: str = ""  #: ssh: the server's public keys, one a line: nobody else is spoken to
     condor_tail: str = ""  #: bindings: where HTCondor's program condor_tail is; empty: on the PATH
+    event_log: str = ""  #: HTCondor: the access point's event log, an absolute path here, or there for ssh; empty: not followed
+    heartbeat_interval_s: float = 0.0  #: Dask: how often we say that we live; 0: never
     timeout_s: float = 20.0  #: of one call; larger batches get proportionally more
     private_dir: Path  #: ours alone (0700): token files, credentials on their way to a sandbox
     token: str = ""  #: HTCondor IDTOKEN

@@ -368,7 +368,7 @@ class DaskAdapter:
                 if self._open is not None:
                     await self._open.close()
                     self._rpc.forget_idle()
-                self._open = await Session(self._rpc, self._heard).open()
+                self._open = await Session(self._rpc, self._heard, self._settings.heartbeat_interval_s).open()
                 past = await self._rpc.call("events", topic=task.EVENTS_TOPIC)
                 for entry in past if isinstance(past, (tuple, list)) else ():
                     if isinstance(entry, (tuple, list)) and len(entry) == 2:

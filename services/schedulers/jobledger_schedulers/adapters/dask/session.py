@@ -27,15 +27,16 @@ Heard = Callable[[str, Mapping[str, Any]], None]
 
 
 class Session:
-    """One registered client. `heard(op, message)` is called for each message that concerns runs."""
+    """One registered client. `heard(op, message)` is called for each message that concerns runs; a heartbeat interval of 0 is none."""
 
-    def __init__(self, rpc: Rpc, heard: Heard) -> None:
-        self._rpc, self._heard = rpc, heard
+    def __init__(self, rpc: Rpc, heard: Heard, heartbeat_interval_s: float = 0.0) -> None:
+        self._rpc, self._heard, self._heartbeat_interval_s = rpc, heard, heartbeat_interval_s
         self.client_id = f"jobledger-{uuid.uuid4()}"
         self.scheduler_id = ""
         self._desired: set[str] = set()
         self._stream: Connection | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._heart: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -60,6 +61,8 @@ class Session:
             await self.close()
             raise Unreachable(f"the Dask scheduler at {self._rpc.address} does not take us as a client: {error or 'no answer'}") from error
         self._listener = asyncio.create_task(self._listen(self._stream), name="dask-session")
+        if self._heartbeat_interval_s:
+            self._heart = asyncio.create_task(self._beat(), name="dask-heartbeat")
         return self
 
     async def send(self, *messages: Message) -> None:
@@ -100,9 +103,22 @@ class Session:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
+        if self._heart is not None and self._heart is not asyncio.current_task():
+            self._heart.cancel()
+            await asyncio.gather(self._heart, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
             self._stream = None
+
+    async def _beat(self) -> None:
+        """Say that we live, until the connection ends; the next session has its own heart."""
+        while True:
+            await asyncio.sleep(self._heartbeat_interval_s)
+            try:
+                await self.send({"op": "heartbeat-client"})
+            except OutcomeUnknown as error:
+                log.debug("The Dask scheduler hears no heartbeat", address=self._rpc.address, reason=str(error))
+                return
 
     async def _listen(self, stream: Connection) -> None:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from jobledger_schedulers.adapters.htcondor.command import (
 )
 from jobledger_schedulers.adapters.htcondor.dag import DAG_FILE, write_dag
 from jobledger_schedulers.adapters.htcondor.dag_files import dagman_description, dagman_options, make_folder, settle_output
+from jobledger_schedulers.adapters.htcondor.following import Following, follow_file
 from jobledger_schedulers.adapters.htcondor.node_looks import NO_NODE, NodeLooks, of_node, with_nodes, workflows_among
 from jobledger_schedulers.adapters.htcondor.parse import (
     PROJECTION,
@@ -69,8 +71,6 @@ TAKEN_LOOKS, TAKEN_PAUSE_S = 7, 0.5
 class HTCondorAdapter:
     """One identity at one access point. See `port.SchedulerAdapter`."""
 
-    events = None
-
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
         self._bindings = Bindings(settings)
@@ -83,6 +83,8 @@ class HTCondorAdapter:
         self._uploads = Uploads()
         self._node_looks = NodeLooks()
         self._procs: dict[str, int] = {}  #: run id -> its number of procs, to know when a look into the history is complete
+        self._following = Following(settings.event_log, partial(follow_file, Path(settings.event_log)), partial(self._look, nodes=False))
+        self.events: AsyncIterator[Observation] | None = self._following.observations() if settings.event_log else None
 
     # -- handing over -------------------------------------------------------------------------------------------------------------
 
@@ -102,7 +104,8 @@ class HTCondorAdapter:
             for item in items:
                 run = item["run_id"]
                 if "cluster" in item:
-                    answers[run] = Handle(run, str(item["cluster"]))
+                    answers[run] = handle = Handle(run, str(item["cluster"]))
+                    self._following.know(handle)
                     self._remember(run, staged[run][0].count)
                     self._uploads.sent(run)
                 else:
@@ -176,7 +179,9 @@ class HTCondorAdapter:
         """One query for all of them; one more into the history when some have left the queue."""
         return await self._look(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM)
 
-    async def _look(self, run_ids: Collection[str], *, everything: bool, surely: bool = False) -> list[Observation]:
+    async def _look(
+        self, run_ids: Collection[str], *, everything: bool = False, surely: bool = False, nodes: bool = True
+    ) -> list[Observation]:
         if not run_ids:
             return []
         await self._prepare()
@@ -191,21 +196,33 @@ class HTCondorAdapter:
         left = sorted((wanted - seen) | missing_procs(rows))
         history = await self._history(left) if left else []
         judged = judge(rows, history)
-        judged |= await self._workflows(judged, rows, history, node_rows)
+        judged |= await self._workflows(judged, rows, history, node_rows, nodes=nodes)
         for run, observation in judged.items():
             self._remember(run, observation.evidence.get("procs", 1))
+            self._following.know(observation)
         for run in wanted - judged.keys():
             self._procs.pop(run, None)
         unknown = "neither the queue nor the history of the access point has this run"
         return [judged.get(run) or Observation(run_id=run, gone=True, message=unknown) for run in run_ids]
 
     async def _workflows(
-        self, judged: Mapping[str, Observation], rows: list[dict[str, Any]], history: list[dict[str, Any]], node_rows: list[dict[str, Any]]
+        self,
+        judged: Mapping[str, Observation],
+        rows: list[dict[str, Any]],
+        history: list[dict[str, Any]],
+        node_rows: list[dict[str, Any]],
+        *,
+        nodes: bool,
     ) -> dict[str, Observation]:
-        """What is seen of those runs that are workflows, and of their nodes: in the queue, or gone from it since the last look."""
+        """What is seen of those runs that are workflows, and of their nodes: in the queue, or gone from it since the last look.
+
+        Without `nodes` only of the runs: what is said of a node that has gone is said once, and must be heard by who tells it.
+        """
         workflows = workflows_among(judged, (*rows, *history))
         if not workflows:
             return {}
+        if not nodes:
+            return with_nodes(judged, workflows, rows, (), ())
         left: list[dict[str, Any]] = []
         for constraint, since in self._node_looks.questions(workflows):
             constraint = f"{await self._ours()} && {constraint}"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from jobledger_contracts.workflows import NODES_FOLDER
 from jobledger_schedulers.adapters.htcondor.actions import Actions
 from jobledger_schedulers.adapters.htcondor.command import NODE_ATTRIBUTE, STDERR, STDOUT, NotSubmittable
 from jobledger_schedulers.adapters.htcondor.dag_files import settle_output
+from jobledger_schedulers.adapters.htcondor.following import Following
 from jobledger_schedulers.adapters.htcondor.node_looks import of_node
 from jobledger_schedulers.adapters.htcondor.parse import JobStatus, judge, run_of, version_of
 from jobledger_schedulers.adapters.htcondor.parse_nodes import is_workflow
@@ -61,8 +63,6 @@ STREAMS: Final = {"stdout": STDOUT, "stderr": STDERR}
 class HTCondorSshAdapter:
     """One account at one access point. See `port.SchedulerAdapter`."""
 
-    events = None
-
     def __init__(self, settings: AdapterSettings) -> None:
         self._settings = settings
         self._link = Link(settings)
@@ -73,6 +73,9 @@ class HTCondorSshAdapter:
         self._home = ""
         self._dagman = frozenset[str]()  #: what is said of workflows there; see `script.hello`
         self._busy: set[str] = set()  #: runs that we are handing over now
+        tail = script.follow(settings.event_log)
+        self._following = Following(settings.event_log, partial(self._link.follow, tail), partial(self._look, nodes=False))
+        self.events: AsyncIterator[Observation] | None = self._following.observations() if settings.event_log else None
 
     # -- handing over ---------------------------------------------------------------------------------------------------------------
 
@@ -157,7 +160,8 @@ class HTCondorSshAdapter:
             cluster = script.cluster_of(said) if words[2] == "0" else None
             trouble = script.failure(said) if words[2] not in ("0", "75") else None
             if cluster is not None:
-                answers[run] = Handle(run, str(cluster))
+                answers[run] = handle = Handle(run, str(cluster))
+                self._following.know(handle)
             elif type(trouble) is Refused:
                 answers[run] = SubmitRefused(run, f"HTCondor refuses the job: {trouble}")
             else:
@@ -185,7 +189,7 @@ class HTCondorSshAdapter:
         states = await self._settle(run_ids)
         if busy := [run for run, state in states.items() if state == "busy"]:
             raise Unreachable(f"an earlier attempt to submit {len(busy)} of these runs is still under way at the access point")
-        seen = await self._looking.observe(run_ids)
+        seen = await self._look(run_ids, nodes=False)
         if never := [one.run_id for one in seen if one.gone and states.get(one.run_id) == "revoked"]:
             await self._tidy(never)
         return {one.run_id: one for one in seen if not one.gone}
@@ -199,10 +203,16 @@ class HTCondorSshAdapter:
 
     async def observe(self, run_ids: Collection[str]) -> list[Observation]:
         """One query for all of them; one more into the history when some have left the queue, or are workflows, whose nodes have."""
+        return await self._look(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM, nodes=True)
+
+    async def _look(self, run_ids: Collection[str], *, everything: bool = False, nodes: bool) -> list[Observation]:
         if not run_ids:
             return []
         await self._meet()
-        return await self._looking.observe(run_ids, everything=len(run_ids) >= ASK_FOR_ALL_FROM, nodes=True)
+        seen = await self._looking.observe(run_ids, everything=everything, nodes=nodes)
+        for one in seen:
+            self._following.know(one)
+        return seen
 
     # -- acting ---------------------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ import asyncssh
 import msgspec
 import structlog
 
+from jobledger_schedulers.adapters.htcondor.event_log import BREAK
+from jobledger_schedulers.adapters.htcondor.following import Said
 from jobledger_schedulers.adapters.htcondor_ssh.host_keys import fingerprint, host_keys, in_words, shown_key
 from jobledger_schedulers.adapters.port import (
     AdapterSettings,
@@ -36,6 +38,8 @@ MAX_OUTPUT_BYTES: Final = 256 * 2**20
 MAX_ERROR_BYTES: Final = 256 * 2**10
 CHUNK_BYTES: Final = 2**16
 GOODBYE_S: Final = 2.0
+FOLLOW_PAUSE_S: Final = 1.0
+MAX_FOLLOW_PAUSE_S: Final = 60.0
 
 asyncssh.set_log_level(logging.WARNING)  # each connection and each command would be told of otherwise
 
@@ -76,6 +80,16 @@ class _Reader:
                 for line in lines:
                     self._on_line(line.decode(errors="replace"))
         return b"".join(parts)
+
+
+async def _heed(stderr: Any, said: Said) -> None:
+    """Hear what `tail` says of the file: GNU's words."""
+    async for line in stderr:
+        words = line.decode(errors="replace").strip()
+        if "has appeared" in words or "following new file" in words:
+            said("")
+        elif "cannot open" in words or "inaccessible" in words:
+            said(words)
 
 
 class Link:
@@ -188,6 +202,29 @@ class Link:
         if process.exit_status is None:  # asyncssh ends a cut conversation like a finished one, but for this
             raise _Lost("it ended without an exit status")
         return Answer(out, err.decode(errors="replace"), process.exit_status)
+
+    async def follow(self, command: str, said: Said) -> AsyncIterator[bytes]:
+        """What `tail -F` writes, for ever; it is begun again when the connection is lost, with BREAK in between."""
+        pause_s = FOLLOW_PAUSE_S
+        while True:
+            try:
+                process = await self._open(command)
+                warnings = asyncio.create_task(_heed(process.stderr, said), name="ssh tail")
+                try:
+                    while chunk := await process.stdout.read(CHUNK_BYTES):
+                        pause_s = FOLLOW_PAUSE_S
+                        said("")
+                        yield chunk
+                finally:
+                    process.close()
+                    warnings.cancel()
+                    await asyncio.gather(warnings, return_exceptions=True)
+                said("the command that follows it has ended, or the connection was lost")
+            except (SchedulerError, asyncssh.Error, OSError) as error:
+                said(str(error) or type(error).__name__)
+            yield BREAK
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_FOLLOW_PAUSE_S)
 
     # -- files ----------------------------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,11 @@ class Section(msgspec.Struct, frozen=True):
     status: int
 
 
+def follow(path: str) -> str:
+    """The command that writes what is added to a log from now on, also when another file takes its place."""
+    return f"exec env LC_ALL=C tail -n 0 -F -- {shlex.quote(path)}"
+
+
 def upload_command() -> str:
     """Unpack folders of runs, which come by stdin. Nothing of a user's is in it: it shows in the list of processes."""
     unpack = f'umask 077; mkdir -p "$HOME/{BASE}" && cd "$HOME/{BASE}" && exec tar -xof -'
