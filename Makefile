@@ -3,8 +3,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 ARGS ?=
-# The tests mostly wait for real parts: three processes, each with parts of its own, take less than half the time of one on two cores.
-WORKERS ?= 3
+# The tests mostly wait for real parts: two processes, each with parts of its own, take little more than half the time of one on two cores.
+WORKERS ?= 2
 
 .PHONY: help setup demo test check fmt bench schemas up status down clean
 

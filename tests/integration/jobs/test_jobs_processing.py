@@ -22,6 +22,7 @@ FUNCTION = "flood.results:rank"
 def ended(client: httpx.Client, create: Create, label: str, **members: Any) -> str:
     """A job whose run ended well; its results wait."""
     job = create(label=label, process_results_function=FUNCTION, **members)
+    eventually(lambda: client.get(f"/jobs/{job['id']}").status_code == 200, timeout_s=60)  # a busy machine answers 202 first
     for path, body in ((f"/jobs/{job['id']}/execute", None), (f"/update-job-status/{job['id']}/", {"status": "Complete"})):
         answer = client.post(path, json=body) if body else client.post(path)
         assert answer.status_code == 200, answer.text
